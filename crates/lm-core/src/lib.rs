@@ -1,0 +1,35 @@
+#![doc = include_str!("../README.md")]
+
+pub mod chat;
+mod error;
+mod family;
+pub mod generate;
+mod heads;
+pub mod logits;
+mod model;
+mod provenance;
+pub mod sampling;
+mod sites;
+pub mod spec;
+mod text;
+pub mod tokenizer;
+#[cfg(feature = "torch")]
+pub mod torch;
+pub mod weights;
+
+pub use chat::{Conversation, Message, Role};
+pub use error::{Error, Result};
+pub use generate::{Dialogue, FinishReason, GenerateOptions, Generation, Piece, Request};
+pub use heads::{AblationKind, Head, HeadAblation, HeadEdit};
+pub use model::{
+    Ablated, ChatModel, LanguageModel, ModelShape, OpenModel, PlainSession, Reply, Run, RunOutput, Session, TokenCounts,
+    check_chunks, check_rewind, check_selection, require_rows,
+};
+pub use provenance::Provenance;
+pub use sampling::{RowKey, Sampling};
+pub use sites::{Capture, Captured, Positions, Site};
+pub use spec::DecoderSpec;
+pub use text::{Prompt, TextInterface};
+#[cfg(feature = "torch")]
+pub use torch::{Device, Dtype, LoadOptions, TorchModel};
+pub use weights::Checkpoint;

@@ -1,0 +1,189 @@
+//! From a checkpoint to weights on a device, each tensor moved once.
+
+use rayon::prelude::*;
+use tch::{Device, Kind, Tensor};
+
+use super::attention::Attention;
+use super::decoder::{Block, Decoder};
+use super::frozen::Frozen;
+use super::layers::{Linear, Mlp, Norm};
+use super::options::LoadOptions;
+use super::rotary::Rotary;
+use crate::family::Transform;
+use crate::spec::{DecoderSpec, LayerPart, Part, RotaryScaling};
+use crate::weights::{Checkpoint, StoredTensor, StoredType};
+use crate::{Error, Result};
+
+/// Reads every weight. On the CPU and in the stored dtype the tensors are views of the mapped file, so `checkpoint` must
+/// outlive the decoder: [`super::TorchModel`] keeps both and drops the decoder first.
+pub(super) fn decoder(checkpoint: &Checkpoint, options: LoadOptions) -> Result<Decoder> {
+    let _no_grad = tch::no_grad_guard();
+    let loader = Loader {
+        checkpoint,
+        kind: options.dtype.kind(),
+        device: options.device.find()?,
+        check_finite: options.check_finite,
+    };
+    let spec = checkpoint.spec();
+    let parts = spec.parts();
+    let loaded = parts.par_iter().map(|&part| loader.load(part)).collect::<Result<Vec<_>>>()?;
+    // In the order of `parts`, which is the order they are taken in.
+    assemble(spec, &mut parts.into_iter().zip(loaded), &loader)
+}
+
+struct Loader<'a> {
+    checkpoint: &'a Checkpoint,
+    kind: Kind,
+    device: Device,
+    check_finite: bool,
+}
+
+impl Loader<'_> {
+    fn load(&self, part: Part) -> Result<Tensor> {
+        // The guard is per thread, and this runs on the pool.
+        let _no_grad = tch::no_grad_guard();
+        let source = self.checkpoint.source(part);
+        let stored = self.checkpoint.stored(&source)?;
+        let tensor = match plain_kind(&stored.ty).filter(|_| source.transform == Transform::None) {
+            Some(kind) => self.view(&stored, kind)?,
+            None => self.dequantized(part, &source.name, &stored, source.transform)?,
+        };
+        if self.check_finite {
+            self.require_finite(part, &source.name, &tensor)?;
+        }
+        // One call moves and converts; a view in the right kind on the CPU passes as it is.
+        Ok(tensor.f_to_device(self.device)?.f_to_kind(self.kind)?)
+    }
+
+    /// The stored bytes as a tensor, without a copy where their alignment allows.
+    fn view(&self, stored: &StoredTensor<'_>, kind: Kind) -> Result<Tensor> {
+        let size: Vec<i64> = stored.shape.iter().map(|&extent| extent as i64).collect();
+        let element = kind.elt_size_in_bytes();
+        let expected = stored.shape.iter().product::<usize>() * element;
+        if stored.bytes.len() != expected {
+            // The readers check this; from_blob would read whatever lies behind.
+            return Err(Error::argument("tensor bytes", expected.to_string(), stored.bytes.len()));
+        }
+        if !stored.bytes.as_ptr().addr().is_multiple_of(element) {
+            return Ok(Tensor::f_from_data_size(stored.bytes, &size, kind)?);
+        }
+        let mut strides = vec![1_i64; size.len()];
+        for axis in (1..size.len()).rev() {
+            strides[axis - 1] = strides[axis] * size[axis];
+        }
+        // SAFETY: pointer, length and alignment were just checked, any bits are valid numbers, and the mapped file outlives
+        // the tensor: `TorchModel` owns the checkpoint and drops the decoder before it. Nothing writes through the tensor.
+        Ok(unsafe { Tensor::f_from_blob(stored.bytes.as_ptr(), &size, &strides, kind, Device::Cpu) }?)
+    }
+
+    fn dequantized(
+        &self,
+        part: Part,
+        name: &str,
+        stored: &StoredTensor<'_>,
+        transform: Transform,
+    ) -> Result<Tensor> {
+        let size: Vec<i64> = stored.shape.iter().map(|&extent| extent as i64).collect();
+        if transform != Transform::None {
+            let values = self.checkpoint.read_f32(part)?;
+            return Ok(Tensor::f_from_slice(&values)?.f_view(size.as_slice())?);
+        }
+        let tensor = Tensor::f_empty(size.as_slice(), (Kind::Float, Device::Cpu))?;
+        let data = tensor.data_ptr().cast::<f32>();
+        if data.is_null() {
+            return Ok(tensor);
+        }
+        // SAFETY: a fresh, contiguous f32 tensor of this many elements, seen by nobody else yet. Its memory is
+        // uninitialised, but every bit pattern is an f32 and every element is written before any is read.
+        let values = unsafe { std::slice::from_raw_parts_mut(data, tensor.numel()) };
+        self.checkpoint.dequantize(name, stored, values)?;
+        Ok(tensor)
+    }
+
+    fn require_finite(&self, part: Part, name: &str, tensor: &Tensor) -> Result<()> {
+        // One pass without a temporary; a sum of finite values may overflow, so only then does the exact pass decide.
+        let sum = tensor.f_sum(Kind::Float)?.f_double_value(&[])?;
+        if sum.is_finite() {
+            return Ok(());
+        }
+        let values = self.checkpoint.read_f32(part)?;
+        match values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+            Some((index, &value)) => Err(Error::NotFinite {
+                name: name.to_owned(),
+                path: self.checkpoint.path().to_owned(),
+                index,
+                value,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn plain_kind(ty: &StoredType) -> Option<Kind> {
+    match ty {
+        StoredType::F32 => Some(Kind::Float),
+        StoredType::F16 => Some(Kind::Half),
+        StoredType::Bf16 => Some(Kind::BFloat16),
+        StoredType::Quantized(_) | StoredType::Other(_) => None,
+    }
+}
+
+fn assemble(
+    spec: &DecoderSpec,
+    loaded: &mut dyn Iterator<Item = (Part, Tensor)>,
+    loader: &Loader<'_>,
+) -> Result<Decoder> {
+    let mut waiting: std::collections::HashMap<Part, Tensor> = loaded.collect();
+    let mut take = |part: Part| -> Result<Frozen> {
+        waiting.remove(&part).map(Frozen::new).ok_or_else(|| Error::MissingTensor {
+            name: part.to_string(),
+            path: loader.checkpoint.path().to_owned(),
+        })
+    };
+    let norm = |weight: Frozen| Norm { weight, spec: spec.norm };
+    let mut blocks = Vec::with_capacity(spec.layers);
+    for layer in 0..spec.layers {
+        let mut linear = |weight, bias: Option<LayerPart>| -> Result<Linear> {
+            Ok(Linear {
+                weight: take(Part::Layer(layer, weight))?,
+                bias: bias.map(|bias| take(Part::Layer(layer, bias))).transpose()?,
+            })
+        };
+        let qkv = |bias| spec.attention.qkv_bias.then_some(bias);
+        let inner = |bias| spec.mlp.bias.then_some(bias);
+        let attention = Attention {
+            query: linear(LayerPart::Query, qkv(LayerPart::QueryBias))?,
+            key: linear(LayerPart::Key, qkv(LayerPart::KeyBias))?,
+            value: linear(LayerPart::Value, qkv(LayerPart::ValueBias))?,
+            output: linear(LayerPart::Output, spec.attention.output_bias.then_some(LayerPart::OutputBias))?,
+            spec: spec.attention,
+        };
+        let mlp = Mlp {
+            gate: linear(LayerPart::Gate, inner(LayerPart::GateBias))?,
+            up: linear(LayerPart::Up, inner(LayerPart::UpBias))?,
+            down: linear(LayerPart::Down, inner(LayerPart::DownBias))?,
+            activation: spec.mlp.activation,
+            kind: spec.mlp.kind,
+        };
+        blocks.push(Block {
+            attention_norm: norm(take(Part::Layer(layer, LayerPart::AttentionNorm))?),
+            attention,
+            mlp_norm: norm(take(Part::Layer(layer, LayerPart::MlpNorm))?),
+            mlp,
+        });
+    }
+    let factors = match spec.rotary.scaling {
+        RotaryScaling::Factors => Some(take(Part::RotaryFactors)?),
+        _ => None,
+    };
+    Ok(Decoder {
+        embedding: take(Part::Embedding)?,
+        blocks,
+        final_norm: norm(take(Part::FinalNorm)?),
+        unembedding: if spec.tied_embeddings { None } else { Some(take(Part::Unembedding)?) },
+        rotary: Rotary::new(&spec.rotary, factors.as_deref(), loader.device)?,
+        spec: spec.clone(),
+        kind: loader.kind,
+        device: loader.device,
+    })
+}

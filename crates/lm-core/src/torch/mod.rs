@@ -1,0 +1,236 @@
+//! The libtorch engine: loads a checkpoint and runs it.
+//!
+//! Nothing of `tch` is in the public interface; everything goes in and out as token ids and `ndarray`s of `f32`.
+
+mod attention;
+mod cache;
+mod decoder;
+mod frozen;
+mod host;
+mod layers;
+mod layout;
+mod load;
+mod options;
+mod rotary;
+mod session;
+
+use std::path::Path;
+
+use ndarray::{Array1, Array2, ArrayView2};
+
+pub use options::{Device, Dtype, LoadOptions};
+
+use self::attention::Edits;
+use self::decoder::{Decoder, Input, States, newest};
+use self::host::{from_array2, to_array2};
+use self::layout::Layout;
+use self::session::TorchSession;
+use crate::chat::Conversation;
+use crate::generate::GenerateOptions;
+use crate::logits;
+use crate::heads::HeadAblation;
+use crate::model::{self, ChatModel, LanguageModel, ModelShape, OpenModel, Reply, Run, RunOutput, Session};
+use crate::provenance::Provenance;
+use crate::sites::{Capture, Captured};
+use crate::spec::DecoderSpec;
+use crate::text::TextInterface;
+use crate::weights::Checkpoint;
+use crate::{Error, Result};
+
+/// Positions whose logits are on the host together while scoring.
+const SCORED_AT_ONCE: usize = 128;
+
+/// A decoder-only language model on libtorch, with its tokenizer and chat template.
+///
+/// Immutable after loading, so one model can be shared by threads. Sessions borrow it.
+#[derive(Debug)]
+pub struct TorchModel {
+    // Dropped in this order: the decoder's tensors may be views of the checkpoint's mapped files.
+    decoder: Decoder,
+    text: Option<TextInterface>,
+    options: LoadOptions,
+    checkpoint: Checkpoint,
+}
+
+impl TorchModel {
+    /// Loads a folder, a `.gguf` file or a hub id from the local cache, in `f32` on the CPU.
+    ///
+    /// # Errors
+    /// Everything [`Checkpoint::open`] refuses, weights that are not finite, and what libtorch refuses.
+    pub fn open(model: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(model, LoadOptions::default())
+    }
+
+    /// [`TorchModel::open`] with a dtype, a device, checks.
+    ///
+    /// # Errors
+    /// As [`TorchModel::open`], and [`Error::Device`] for a device that is absent.
+    pub fn open_with(model: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
+        // Before anything is read: a wrong device should not cost a minute of loading.
+        options.device.find()?;
+        let checkpoint = Checkpoint::open(model)?;
+        let text = if checkpoint.has_tokenizer() { Some(TextInterface::open(&checkpoint)?) } else { None };
+        Ok(Self { decoder: load::decoder(&checkpoint, options)?, text, options, checkpoint })
+    }
+
+    /// The decoder's description.
+    pub fn spec(&self) -> &DecoderSpec {
+        &self.decoder.spec
+    }
+
+    /// The files it was loaded from.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// Its tokenizer, chat template and stop tokens.
+    ///
+    /// # Errors
+    /// A checkpoint of weights alone: the error says which file is missing.
+    pub fn text(&self) -> Result<&TextInterface> {
+        match &self.text {
+            Some(text) => Ok(text),
+            None => Err(TextInterface::open(&self.checkpoint).err().unwrap_or_else(|| Error::Checkpoint {
+                path: self.checkpoint.path().to_owned(),
+                problem: "its tokenizer appeared after it was loaded: load it again".to_owned(),
+            })),
+        }
+    }
+
+    /// How it was loaded.
+    pub fn options(&self) -> LoadOptions {
+        self.options
+    }
+
+    /// What a result made with this model must carry. Hashes the weights the first time.
+    ///
+    /// # Errors
+    /// What reading the weights may meet.
+    pub fn provenance(&self) -> Result<Provenance> {
+        let text = self.text.as_ref();
+        Ok(Provenance {
+            model: self.checkpoint.path().file_name().map(|name| name.to_string_lossy().into_owned()),
+            model_hash: Some(self.checkpoint.model_hash()?.to_owned()),
+            family: Some(self.decoder.spec.family.clone()),
+            tokenizer_hash: text.map(|text| text.tokenizer().hash().to_owned()),
+            template_hash: text.and_then(TextInterface::template).map(|template| template.hash().to_owned()),
+            dtype: Some(self.options.dtype.to_string()),
+            device: Some(self.options.device.to_string()),
+            threads: usize::try_from(tch::get_num_threads()).ok(),
+            libtorch: Some(libtorch_version().to_owned()),
+            ..Provenance::new()
+        })
+    }
+
+    /// Last residuals `[row, position, hidden]` of whole prompts without a cache, and what `capture` names.
+    fn hidden(&self, prompts: &[&[u32]], edits: &Edits, capture: &Capture) -> Result<(tch::Tensor, Vec<Captured>)> {
+        let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
+        let (_, step) = Layout::new(prompts.len()).extended(&lengths);
+        let mut states = States::new(capture, prompts);
+        let hidden = self.decoder.forward(&Input { chunks: prompts, step: &step, edits }, None, &mut states)?;
+        Ok((hidden, states.finish()?))
+    }
+
+    fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    fn edits(&self, ablation: &HeadAblation) -> Result<Edits> {
+        let spec = &self.decoder.spec;
+        let (layers, heads) = (spec.layers, spec.attention.heads);
+        ablation.check(layers, heads)?;
+        Edits::new(ablation, layers, heads, self.decoder.kind, self.decoder.device)
+    }
+}
+
+impl LanguageModel for TorchModel {
+    fn vocab_size(&self) -> usize {
+        self.decoder.spec.vocab_size
+    }
+
+    fn next_logits(&self, tokens: &[u32]) -> Result<Array1<f32>> {
+        let output = self.run(&[tokens], &Run::default())?;
+        output.logits.first().map(|logits| logits.row(0).to_owned()).ok_or_else(|| Error::Empty {
+            what: "batch".to_owned(),
+            unit: "row",
+        })
+    }
+
+    fn context_length(&self) -> Option<usize> {
+        Some(self.decoder.spec.context_length)
+    }
+
+    fn begin(&self, rows: usize) -> Result<Box<dyn Session + '_>> {
+        self.begin_ablated(rows, &HeadAblation::none())
+    }
+
+    fn score(&self, prefix: &[u32], continuation: &[u32]) -> Result<Vec<f64>> {
+        if continuation.is_empty() {
+            return Err(Error::Empty { what: "continuation".to_owned(), unit: "token" });
+        }
+        if prefix.is_empty() {
+            return Err(Error::Empty { what: "prefix".to_owned(), unit: "token" });
+        }
+        let tokens = [prefix, continuation].concat();
+        let spec = &self.decoder.spec;
+        model::check_chunks(&[&tokens], &[0], spec.vocab_size, Some(spec.context_length))?;
+        let _no_grad = tch::no_grad_guard();
+        let hidden = self.hidden(&[&tokens], &Edits::default(), &Capture::none())?.0.f_select(0, 0)?;
+        let mut scores = Vec::with_capacity(continuation.len());
+        // Logits of a few positions at a time: a long text times a large vocabulary would not fit.
+        for (run, ids) in continuation.chunks(SCORED_AT_ONCE).enumerate() {
+            let first = prefix.len() - 1 + run * SCORED_AT_ONCE;
+            let logits = to_array2(&self.decoder.logits(&hidden.f_narrow(0, first as i64, ids.len() as i64)?)?)?;
+            for (logits, &id) in logits.outer_iter().zip(ids) {
+                scores.extend(logits.as_slice().and_then(|logits| logits::log_prob(logits, id)));
+            }
+        }
+        Ok(scores)
+    }
+}
+
+impl OpenModel for TorchModel {
+    fn shape(&self) -> ModelShape {
+        self.decoder.spec.shape()
+    }
+
+    fn run(&self, prompts: &[&[u32]], run: &Run) -> Result<RunOutput> {
+        model::require_rows(prompts.len())?;
+        let spec = &self.decoder.spec;
+        model::check_chunks(prompts, &vec![0; prompts.len()], spec.vocab_size, Some(spec.context_length))?;
+        let edits = self.edits(&run.ablation)?;
+        let _no_grad = tch::no_grad_guard();
+        let (hidden, captured) = self.hidden(prompts, &edits, &run.capture)?;
+        let mut logits = Vec::with_capacity(prompts.len());
+        for (row, prompt) in prompts.iter().enumerate() {
+            let own = newest(&hidden.f_select(0, row as i64)?, prompt.len(), run.logits)?;
+            logits.push(to_array2(&self.decoder.logits(&own)?)?);
+        }
+        Ok(RunOutput { logits, captured })
+    }
+
+    fn begin_ablated(&self, rows: usize, ablation: &HeadAblation) -> Result<Box<dyn Session + '_>> {
+        Ok(Box::new(TorchSession::new(self, rows, ablation)?))
+    }
+
+    fn unembed(&self, hidden: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
+        let width = self.decoder.spec.hidden_size;
+        if hidden.ncols() != width {
+            return Err(Error::argument("hidden states", format!("[n, {width}]"), format!("{:?}", hidden.dim())));
+        }
+        let _no_grad = tch::no_grad_guard();
+        let hidden = from_array2(hidden, self.decoder.kind, self.decoder.device)?;
+        to_array2(&self.decoder.logits(&hidden)?)
+    }
+}
+
+impl ChatModel for TorchModel {
+    fn reply(&self, conversation: &Conversation, options: &GenerateOptions) -> Result<Vec<Reply>> {
+        self.text()?.reply(self, conversation, options)
+    }
+}
+
+/// Version of the libtorch this was built for, such as `2.11.0`.
+pub fn libtorch_version() -> &'static str {
+    "2.11.0"
+}

@@ -1,0 +1,85 @@
+//! Sessions with a key/value cache.
+
+use ndarray::Array2;
+
+use super::TorchModel;
+use super::attention::Edits;
+use super::cache::KvCache;
+use super::decoder::{Input, States};
+use super::host::to_array2;
+use super::layout::Layout;
+use crate::Result;
+use crate::heads::HeadAblation;
+use crate::model::{self, Session};
+use crate::sites::Capture;
+
+/// Rows in progress on a [`TorchModel`].
+#[derive(Debug)]
+pub(super) struct TorchSession<'a> {
+    model: &'a TorchModel,
+    layout: Layout,
+    cache: KvCache,
+    edits: Edits,
+}
+
+impl<'a> TorchSession<'a> {
+    pub(super) fn new(model: &'a TorchModel, rows: usize, ablation: &HeadAblation) -> Result<Self> {
+        model::require_rows(rows)?;
+        let decoder = model.decoder();
+        let spec = &decoder.spec;
+        Ok(Self {
+            model,
+            layout: Layout::new(rows),
+            cache: KvCache::new(
+                spec.layers,
+                &spec.attention,
+                spec.context_length,
+                rows,
+                decoder.kind,
+                decoder.device,
+            ),
+            edits: model.edits(ablation)?,
+        })
+    }
+}
+
+impl Session for TorchSession<'_> {
+    fn rows(&self) -> usize {
+        self.layout.rows()
+    }
+
+    fn len(&self, row: usize) -> usize {
+        self.layout.lengths().get(row).copied().unwrap_or(0)
+    }
+
+    fn extend(&mut self, chunks: &[&[u32]]) -> Result<Array2<f32>> {
+        let decoder = self.model.decoder();
+        let spec = &decoder.spec;
+        model::check_chunks(chunks, &self.layout.lengths(), spec.vocab_size, Some(spec.context_length))?;
+        let _no_grad = tch::no_grad_guard();
+        let lengths: Vec<usize> = chunks.iter().map(|chunk| chunk.len()).collect();
+        let (next, step) = self.layout.extended(&lengths);
+        let input = Input { chunks, step: &step, edits: &self.edits };
+        let nothing = Capture::none();
+        let mut states = States::new(&nothing, chunks);
+        let hidden = decoder.forward(&input, Some(&mut self.cache), &mut states)?;
+        let logits = to_array2(&decoder.last_logits(&hidden, step.width)?)?;
+        // Only now: a pass that failed leaves slots that the next one overwrites.
+        self.layout = next;
+        Ok(logits)
+    }
+
+    fn select(&mut self, rows: &[usize]) -> Result<()> {
+        model::check_selection(rows, self.layout.rows())?;
+        let _no_grad = tch::no_grad_guard();
+        self.cache.select(rows, self.layout.slots())?;
+        self.layout = self.layout.selected(rows);
+        Ok(())
+    }
+
+    fn rewind(&mut self, lengths: &[usize]) -> Result<()> {
+        model::check_rewind(lengths, &self.layout.lengths())?;
+        self.layout = self.layout.rewound(lengths);
+        Ok(())
+    }
+}

