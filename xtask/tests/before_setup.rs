@@ -21,15 +21,9 @@ fn a_build_before_set_up_names_the_command() -> Result<()> {
         .map_or_else(|| root.join("target"), |target| root.join(target));
 
     let build = Command::new(env!("CARGO"))
-        .args([
-            "check",
-            "--offline",
-            "--locked",
-            "--package",
-            "torch-sys",
-            "--target-dir",
-        ])
-        .arg(clone.path().join("target"))
+        .args(["check", "--offline", "--locked", "--package", "torch-sys"])
+        .args(["--config", QUICK, "--target-dir"])
+        .arg(target.join("before-set-up"))
         .current_dir(clone.path())
         .env_remove("LIBTORCH")
         .env_remove("LIBTORCH_USE_PYTORCH")

@@ -15,9 +15,11 @@ fn a_crate_outside_builds_and_its_program_starts() -> Result<()> {
         .parent()
         .context("the workspace")?;
     if !root.join(".libtorch/config.toml").exists() {
-        skip(
-            "a_crate_outside_builds_and_its_program_starts: this clone is not set up (`cargo xtask setup`)",
-        )?;
+        lm_testkit::note_skip(
+            "a_crate_outside_builds_and_its_program_starts",
+            "libtorch",
+            "run `cargo xtask setup`",
+        );
         return Ok(());
     }
     let folder = tempfile::tempdir()?;
@@ -36,16 +38,15 @@ fn a_crate_outside_builds_and_its_program_starts() -> Result<()> {
         text.replace("/path/to/lm-safety/.libtorch/torch", &link(root))
             .replace("/path/to/lm-safety", &root.display().to_string())
     };
+    let manifest = fs::read_to_string(root.join("Cargo.toml"))?;
     let package = "[package]\nname = \"outside\"\nversion = \"0.0.0\"\nedition = \"2024\"\n";
-    // Like a user's crate it has another dependency: one that asks the packages below tch for the features this workspace asks
-    // them for, or tch would be built again.
-    let another = "clap = { version = \"4.6\", features = [\"derive\"] }\n";
     put(
         "Cargo.toml",
         &format!(
-            "{package}\n{}{another}\n{}",
+            "{package}\n{}{}\n{}",
             here(block("toml", "[dependencies]")?),
-            profile(root)?
+            dependencies(&manifest)?,
+            profile(&manifest)?
         ),
     )?;
     put(".cargo/config.toml", &here(block("toml", "[env]")?))?;
@@ -93,13 +94,25 @@ fn link(root: &Path) -> String {
     root.join(".libtorch").join(name).display().to_string()
 }
 
-/// The workspace's development profile.
-fn profile(root: &Path) -> Result<String> {
-    let manifest = fs::read_to_string(root.join("Cargo.toml"))?;
+/// What the workspace asks of others. Asked for here too, the packages below libtorch's bindings get the same features, and
+/// the bindings are not built again.
+fn dependencies(manifest: &str) -> Result<String> {
+    let (_, table) = manifest
+        .split_once("[workspace.dependencies]\n")
+        .context("the dependencies")?;
+    let lines = table.lines().take_while(|line| !line.starts_with('['));
+    Ok(lines
+        .filter(|line| !line.starts_with('#') && !line.contains("path = "))
+        .map(|line| format!("{line}\n"))
+        .collect())
+}
+
+/// The workspace's profiles.
+fn profile(manifest: &str) -> Result<&str> {
     let from = manifest
         .find("[profile.dev]")
         .context("a development profile")?;
-    Ok(manifest[from..].to_owned())
+    Ok(&manifest[from..])
 }
 
 /// The first code block of the chapter that is in this language and holds this text.

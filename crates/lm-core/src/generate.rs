@@ -77,6 +77,14 @@ pub struct Request {
     pub tokens: Vec<u32>,
 }
 
+impl Request {
+    /// A prompt that has no name of its own: its tokens are its name, so that different prompts draw independently.
+    pub fn unnamed(tokens: Vec<u32>) -> Self {
+        let ids: Vec<String> = tokens.iter().map(u32::to_string).collect();
+        Self { id: ids.join(","), tokens }
+    }
+}
+
 /// One generated continuation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Generation {
@@ -343,7 +351,6 @@ pub struct Dialogue<'a> {
     /// What the session has read.
     read: Vec<u32>,
     conversation: Conversation,
-    turns: u64,
 }
 
 impl std::fmt::Debug for Dialogue<'_> {
@@ -365,7 +372,7 @@ impl<'a> Dialogue<'a> {
         text: &'a TextInterface,
         opening: Conversation,
     ) -> Result<Self> {
-        Ok(Self { model, text, session: model.begin(1)?, read: Vec::new(), conversation: opening, turns: 0 })
+        Ok(Self { model, text, session: model.begin(1)?, read: Vec::new(), conversation: opening })
     }
 
     /// All turns so far.
@@ -405,7 +412,7 @@ impl<'a> Dialogue<'a> {
         let next = self.session.extend(&[&tokens[reused..]])?;
         self.read.extend_from_slice(&tokens[reused..]);
 
-        let request = Request { id: format!("turn {}", self.turns), tokens };
+        let request = Request::unnamed(tokens);
         let row = Row::new(self.text, &request, (0, 0), options)?;
         let outcome = run(self.session.as_mut(), next, vec![row], self.model, options, on_piece);
         let generation = match outcome.map(|mut done| done.pop()) {
@@ -422,7 +429,6 @@ impl<'a> Dialogue<'a> {
         let fed = generation.tokens.len().saturating_sub(1);
         self.read.extend_from_slice(&generation.tokens[..fed]);
         self.conversation = asked.with(Message::new(Role::Assistant, generation.text.as_str()));
-        self.turns += 1;
         Ok((generation, reused))
     }
 }

@@ -99,7 +99,7 @@ pub trait LanguageModel: Send + Sync {
 }
 
 /// Rows of tokens that grow, with whatever the engine keeps to make growing cheap.
-pub trait Session {
+pub trait Session: Send {
     /// Number of rows.
     fn rows(&self) -> usize;
 

@@ -141,7 +141,7 @@ impl TextInterface {
     ) -> Result<Vec<Reply>> {
         let tokens = self.encode_conversation(conversation)?.into_ids();
         let prompt = tokens.len();
-        let request = Request { id: String::new(), tokens };
+        let request = Request::unnamed(tokens);
         let generations = generate::generate(model, self, &[request], options, &mut generate::ignore)?;
         let reply = |generation: generate::Generation| Reply {
             usage: TokenCounts { prompt, completion: generation.tokens.len() },

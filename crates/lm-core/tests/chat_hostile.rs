@@ -43,7 +43,13 @@ fn the_longest_chains_do_not_exhaust_the_stack() {
         ("comparisons", chain("{{ 1", "<1", " }}")),
     ] {
         let result = render(&source);
-        eprintln!("{name}: {}", result.map_or_else(|error| error.to_string(), |text| format!("{} bytes", text.len())));
+        eprintln!(
+            "{name}: {}",
+            result.map_or_else(
+                |error| error.to_string(),
+                |text| format!("{} bytes", text.len())
+            )
+        );
     }
 }
 
@@ -73,7 +79,13 @@ fn deeply_nested_values_do_not_exhaust_the_stack() {
         ("sorted", "{{ [ns.x, ns.y] | sort | length }}"),
     ] {
         let result = render(&format!("{depth}{end}"));
-        eprintln!("{name}: {}", result.map_or_else(|error| error.to_string(), |text| format!("{} bytes", text.len())));
+        eprintln!(
+            "{name}: {}",
+            result.map_or_else(
+                |error| error.to_string(),
+                |text| format!("{} bytes", text.len())
+            )
+        );
     }
 }
 
@@ -81,10 +93,17 @@ fn deeply_nested_values_do_not_exhaust_the_stack() {
 #[test]
 fn a_small_value_that_prints_exponentially_is_stopped() {
     let double = "{% set ns = namespace(x=['leaf']) %}{% for a in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
-    for end in ["{{ ns.x | tojson }}", "{{ ns.x | tojson(indent=2) }}", "{{ ns.x }}"] {
+    for end in [
+        "{{ ns.x | tojson }}",
+        "{{ ns.x | tojson(indent=2) }}",
+        "{{ ns.x }}",
+    ] {
         let error = render(&format!("{double}{end}")).unwrap_err();
         assert!(
-            matches!(error, TemplateError::OutOfFuel { .. } | TemplateError::OutputTooLong { .. }),
+            matches!(
+                error,
+                TemplateError::OutOfFuel { .. } | TemplateError::OutputTooLong { .. }
+            ),
             "{end}: {error}"
         );
     }
@@ -109,38 +128,81 @@ fn endless_work_runs_out_of_fuel() {
 
 #[test]
 fn a_flood_of_output_is_stopped() {
-    let limits = RenderLimits { output_bytes: 1000, ..RenderLimits::default() };
+    let limits = RenderLimits {
+        output_bytes: 1000,
+        ..RenderLimits::default()
+    };
     let flood = "{% for a in range(9999) %}0123456789{% endfor %}";
-    let template = ChatTemplate::new(flood, "flood.jinja").unwrap().with_limits(limits);
-    let error = template.render(&conversation(), &RenderOptions::default()).unwrap_err();
-    assert!(matches!(&error, TemplateError::OutputTooLong { limit: 1000, origin } if origin == "flood.jinja"));
-    let exact = ChatTemplate::new("{{ 'x' * 1000 }}", "exact.jinja").unwrap().with_limits(limits);
-    assert_eq!(exact.render(&conversation(), &RenderOptions::default()).unwrap().len(), 1000);
+    let template = ChatTemplate::new(flood, "flood.jinja")
+        .unwrap()
+        .with_limits(limits);
+    let error = template
+        .render(&conversation(), &RenderOptions::default())
+        .unwrap_err();
+    assert!(
+        matches!(&error, TemplateError::OutputTooLong { limit: 1000, origin } if origin == "flood.jinja")
+    );
+    let exact = ChatTemplate::new("{{ 'x' * 1000 }}", "exact.jinja")
+        .unwrap()
+        .with_limits(limits);
+    assert_eq!(
+        exact
+            .render(&conversation(), &RenderOptions::default())
+            .unwrap()
+            .len(),
+        1000
+    );
 }
 
 #[test]
 fn a_template_over_the_cap_is_refused() {
     let source = "x".repeat(CAP + 1);
     let error = render(&source).unwrap_err();
-    assert!(matches!(error, TemplateError::TooLarge { found, limit, .. } if found == CAP + 1 && limit == CAP));
+    assert!(
+        matches!(error, TemplateError::TooLarge { found, limit, .. } if found == CAP + 1 && limit == CAP)
+    );
     assert_eq!(render(&source[1..]).unwrap().len(), CAP);
 }
 
 #[test]
 fn errors_name_the_file_the_line_and_the_reason() {
     for (source, expected) in [
-        ("a\nb {{ nothing() }}", "hostile.jinja, line 2: unknown function: nothing is unknown"),
-        ("\n\n{{ messages | nothing }}", "hostile.jinja, line 3: unknown filter: filter nothing is unknown"),
-        ("{{ messages[0].content.center(9) }}", "hostile.jinja, line 1: unknown method: string has no method named center"),
-        ("{{ nothing.at_all }}", "hostile.jinja, line 1: undefined value"),
-        ("{% include 'file' %}", "hostile.jinja, line 1: template not found: template \"file\" does not exist"),
-        ("{{ strftime_now('%Q') }}", "hostile.jinja, line 1: invalid operation: strftime_now: unknown directive `%Q`"),
-        ("x\n{{ raise_exception('System role is not supported') }}", "hostile.jinja, line 2: the template refuses this conversation: System role is not supported"),
+        (
+            "a\nb {{ nothing() }}",
+            "hostile.jinja, line 2: unknown function: nothing is unknown",
+        ),
+        (
+            "\n\n{{ messages | nothing }}",
+            "hostile.jinja, line 3: unknown filter: filter nothing is unknown",
+        ),
+        (
+            "{{ messages[0].content.center(9) }}",
+            "hostile.jinja, line 1: unknown method: string has no method named center",
+        ),
+        (
+            "{{ nothing.at_all }}",
+            "hostile.jinja, line 1: undefined value",
+        ),
+        (
+            "{% include 'file' %}",
+            "hostile.jinja, line 1: template not found: template \"file\" does not exist",
+        ),
+        (
+            "{{ strftime_now('%Q') }}",
+            "hostile.jinja, line 1: invalid operation: strftime_now: unknown directive `%Q`",
+        ),
+        (
+            "x\n{{ raise_exception('System role is not supported') }}",
+            "hostile.jinja, line 2: the template refuses this conversation: System role is not supported",
+        ),
     ] {
         assert_eq!(render(source).unwrap_err().to_string(), expected);
     }
     let error = render("x\n\n{% for %}").unwrap_err();
-    assert!(matches!(&error, TemplateError::Syntax { line: Some(3), .. }), "{error:?}");
+    assert!(
+        matches!(&error, TemplateError::Syntax { line: Some(3), .. }),
+        "{error:?}"
+    );
 }
 
 /// The attributes by which sandboxed Jinja2 was escaped do not exist here.

@@ -55,7 +55,9 @@ fn tokens() -> SpecialTokens {
 fn template(file: &str) -> ChatTemplate {
     let path = golden_folder().join("chat-templates/templates").join(file);
     let source = std::fs::read_to_string(path).unwrap();
-    ChatTemplate::new(source, file).unwrap().with_special_tokens(tokens())
+    ChatTemplate::new(source, file)
+        .unwrap()
+        .with_special_tokens(tokens())
 }
 
 fn options(case: &Case, now: f64) -> RenderOptions {
@@ -69,7 +71,11 @@ fn options(case: &Case, now: f64) -> RenderOptions {
 
 /// Renders the cases of one template and returns how many there were.
 fn check(template: &ChatTemplate, name: &str, expected: &Expected) -> usize {
-    let cases: Vec<&Case> = expected.cases.iter().filter(|case| case.template == name).collect();
+    let cases: Vec<&Case> = expected
+        .cases
+        .iter()
+        .filter(|case| case.template == name)
+        .collect();
     for case in &cases {
         let conversation = &expected.conversations[&case.conversation];
         let found = template.render(conversation, &options(case, expected.now));
@@ -105,7 +111,9 @@ fn the_demo_models_template_renders_as_transformers_does() {
     let file = std::fs::read(model).unwrap();
     let gguf = Gguf::parse(&file).unwrap();
     let source = gguf.metadata().str("tokenizer.chat_template").unwrap();
-    let template = ChatTemplate::new(source, DEMO).unwrap().with_special_tokens(tokens());
+    let template = ChatTemplate::new(source, DEMO)
+        .unwrap()
+        .with_special_tokens(tokens());
     assert!(check(&template, DEMO, &expected()) >= 50);
 }
 
@@ -118,7 +126,10 @@ fn an_empty_answer_is_continued_right_after_the_header() {
     let text = template("llama3-style.jinja")
         .render(&conversation, &options.with_extra("date_string", "today"))
         .unwrap();
-    assert!(text.ends_with("<|start_header_id|>assistant<|end_header_id|>\n\n"), "{text:?}");
+    assert!(
+        text.ends_with("<|start_header_id|>assistant<|end_header_id|>\n\n"),
+        "{text:?}"
+    );
     let text = template("chatml.jinja")
         .render(&conversation, &RenderOptions::for_reply(&conversation))
         .unwrap();
@@ -133,7 +144,9 @@ fn an_answer_that_occurs_elsewhere_is_cut_at_its_own_place() {
     )
     .unwrap();
     let conversation = Conversation::new().user("yes?").assistant("yes");
-    let text = template.render(&conversation, &RenderOptions::for_reply(&conversation)).unwrap();
+    let text = template
+        .render(&conversation, &RenderOptions::for_reply(&conversation))
+        .unwrap();
     assert_eq!(text, "<user>yes?<assistant>yes");
 }
 
@@ -151,7 +164,9 @@ fn what_cannot_be_continued_is_an_error() {
     assert!(matches!(error, TemplateError::EmptyConversation));
     let silent = ChatTemplate::new("{{ messages[0].content }}", "silent.jinja").unwrap();
     let error = silent.render(&assistant_last, &options).unwrap_err();
-    assert!(matches!(&error, TemplateError::FinalMessageLost { origin } if origin == "silent.jinja"));
+    assert!(
+        matches!(&error, TemplateError::FinalMessageLost { origin } if origin == "silent.jinja")
+    );
     options.add_generation_prompt = true;
     let error = template.render(&assistant_last, &options).unwrap_err();
     assert!(matches!(error, TemplateError::ConflictingOptions));
@@ -163,7 +178,10 @@ fn conversations_have_the_json_form_of_hugging_face() {
     let conversation: Conversation = serde_json::from_str(text).unwrap();
     assert_eq!(conversation.messages()[0], Message::new(Role::System, "a"));
     assert_eq!(conversation.messages()[1].extra["name"], "c");
-    assert_eq!(conversation.messages()[2].role, Role::Other("developer".to_owned()));
+    assert_eq!(
+        conversation.messages()[2].role,
+        Role::Other("developer".to_owned())
+    );
     assert_eq!(serde_json::to_string(&conversation).unwrap(), text);
     assert!(serde_json::from_str::<Conversation>(r#"[{"role":"user"}]"#).is_err());
 }
@@ -184,17 +202,31 @@ fn a_folder_keeps_its_template_in_one_of_three_files() {
         r#"{"bos_token": {"content": "<b>", "special": true}, "eos_token": null, "chat_template": [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "{{ bos_token }}D{{ eos_token }}"}]}"#,
     );
     assert_eq!(render().unwrap().as_deref(), Some("<b>D"));
-    write("chat_template.json", r#"{"chat_template": "{{ bos_token }}J"}"#);
+    write(
+        "chat_template.json",
+        r#"{"chat_template": "{{ bos_token }}J"}"#,
+    );
     assert_eq!(render().unwrap().as_deref(), Some("<b>J"));
     write("chat_template.jinja", "{{ bos_token }}F");
     assert_eq!(render().unwrap().as_deref(), Some("<b>F"));
 
     write("chat_template.jinja", "line 1\n{% if %}");
     let error = render().unwrap_err();
-    assert!(matches!(&error, TemplateError::Syntax { line: Some(2), origin, .. } if origin.ends_with("chat_template.jinja")), "{error}");
+    assert!(
+        matches!(&error, TemplateError::Syntax { line: Some(2), origin, .. } if origin.ends_with("chat_template.jinja")),
+        "{error}"
+    );
     std::fs::remove_file(folder.path().join("chat_template.jinja")).unwrap();
     std::fs::remove_file(folder.path().join("chat_template.json")).unwrap();
-    write("tokenizer_config.json", r#"{"chat_template": [{"name": "tool_use", "template": "T"}]}"#);
+    write(
+        "tokenizer_config.json",
+        r#"{"chat_template": [{"name": "tool_use", "template": "T"}]}"#,
+    );
     let error = render().unwrap_err();
-    assert!(error.to_string().ends_with("no template named `default`; it has tool_use"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .ends_with("no template named `default`; it has tool_use"),
+        "{error}"
+    );
 }

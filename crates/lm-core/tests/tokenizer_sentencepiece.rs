@@ -92,7 +92,10 @@ fn both_flags_frame_a_raw_text() {
     assert!(!tokenizer.adds_bos() && tokenizer.adds_eos());
     let ids = tokenizer.encode_raw("apples").unwrap();
     assert_eq!(ids.last(), Some(&variants[0].eos));
-    assert_eq!(ids[..ids.len() - 1], *tokenizer.encode_fragment("apples").unwrap());
+    assert_eq!(
+        ids[..ids.len() - 1],
+        *tokenizer.encode_fragment("apples").unwrap()
+    );
 }
 
 fn streamed(tokenizer: &Tokenizer, ids: &[u32], skip_special: bool) -> String {

@@ -28,16 +28,29 @@ fn vocabulary(model: &std::path::Path) -> GgufVocabulary {
     let file = std::fs::read(model).unwrap();
     let gguf = Gguf::parse(&file).unwrap();
     let metadata = gguf.metadata();
-    let strings = |key| metadata.strings(key).unwrap().iter().map(str::to_owned).collect();
+    let strings = |key| {
+        metadata
+            .strings(key)
+            .unwrap()
+            .iter()
+            .map(str::to_owned)
+            .collect()
+    };
     GgufVocabulary {
         model: metadata.str("tokenizer.ggml.model").unwrap().to_owned(),
         pre: Some(metadata.str("tokenizer.ggml.pre").unwrap().to_owned()),
         tokens: strings("tokenizer.ggml.tokens"),
         token_types: metadata.i32s("tokenizer.ggml.token_type").unwrap().to_vec(),
         merges: strings("tokenizer.ggml.merges"),
-        bos: metadata.optional("tokenizer.ggml.bos_token_id", Metadata::u32).unwrap(),
-        eos: metadata.optional("tokenizer.ggml.eos_token_id", Metadata::u32).unwrap(),
-        add_bos: metadata.optional("tokenizer.ggml.add_bos_token", Metadata::bool).unwrap(),
+        bos: metadata
+            .optional("tokenizer.ggml.bos_token_id", Metadata::u32)
+            .unwrap(),
+        eos: metadata
+            .optional("tokenizer.ggml.eos_token_id", Metadata::u32)
+            .unwrap(),
+        add_bos: metadata
+            .optional("tokenizer.ggml.add_bos_token", Metadata::bool)
+            .unwrap(),
         ..GgufVocabulary::default()
     }
 }
@@ -54,7 +67,11 @@ fn ids_and_texts_are_those_of_the_reference() {
         assert_eq!(ids.ids(), case.ids, "{text:?}");
         // The file says `add_bos_token = false`, so raw text is the same.
         assert_eq!(tokenizer.encode_raw(text).unwrap(), ids, "{text:?}");
-        assert_eq!(tokenizer.decode(&ids, false).unwrap(), case.decoded, "{text:?}");
+        assert_eq!(
+            tokenizer.decode(&ids, false).unwrap(),
+            case.decoded,
+            "{text:?}"
+        );
         assert_eq!(
             tokenizer.decode(&ids, true).unwrap(),
             case.decoded_without_special,
@@ -68,7 +85,10 @@ fn the_stream_gives_the_same_text_in_whole_characters() {
     let model = demo_model_or_skip!();
     let tokenizer = Tokenizer::from_gguf_vocabulary(vocabulary(&model)).unwrap();
     for case in &expected().cases {
-        for (skip_special, whole) in [(false, &case.decoded), (true, &case.decoded_without_special)] {
+        for (skip_special, whole) in [
+            (false, &case.decoded),
+            (true, &case.decoded_without_special),
+        ] {
             let mut stream = tokenizer.decode_stream(skip_special);
             let mut text = String::new();
             for &id in &case.ids {
@@ -91,7 +111,10 @@ fn facts_are_those_of_the_file() {
     assert_eq!(tokenizer.bos_id(), Some(id("<|im_start|>")));
     assert_eq!(tokenizer.eos_id(), Some(id("<|im_end|>")));
     assert_eq!(tokenizer.id_to_token(id("Ġthe")).unwrap(), "Ġthe");
-    assert_eq!(tokenizer.special_tokens().eos.as_deref(), Some("<|im_end|>"));
+    assert_eq!(
+        tokenizer.special_tokens().eos.as_deref(),
+        Some("<|im_end|>")
+    );
     assert!(!tokenizer.adds_bos() && !tokenizer.adds_eos());
     assert!(tokenizer.special_ids().contains(&id("<|im_end|>")));
     assert_eq!(tokenizer.id_to_token(49_152), None);
@@ -105,7 +128,10 @@ fn facts_are_those_of_the_file() {
     assert!(with_bos.adds_bos());
     let plain = with_bos.encode_raw("Hello").unwrap();
     assert!(plain.has_bos());
-    assert_eq!(plain.ids()[1..], *tokenizer.encode_raw("Hello").unwrap().ids());
+    assert_eq!(
+        plain.ids()[1..],
+        *tokenizer.encode_raw("Hello").unwrap().ids()
+    );
     assert_eq!(with_bos.encode_raw("<|im_start|>Hello").unwrap(), plain);
     assert!(!with_bos.encode_fragment("Hello").unwrap().has_bos());
     assert_ne!(with_bos.hash(), tokenizer.hash());
@@ -116,7 +142,10 @@ fn the_hash_is_that_of_the_pipeline() {
     let model = demo_model_or_skip!();
     let vocabulary = vocabulary(&model);
     let hash = |vocabulary: GgufVocabulary| {
-        Tokenizer::from_gguf_vocabulary(vocabulary).unwrap().hash().to_owned()
+        Tokenizer::from_gguf_vocabulary(vocabulary)
+            .unwrap()
+            .hash()
+            .to_owned()
     };
     let first = hash(vocabulary.clone());
     assert_eq!(first.len(), 64);

@@ -68,5 +68,8 @@ fn an_earlier_longer_string_wins_over_one_inside_it() {
 #[test]
 fn an_empty_string_is_refused() {
     let error = StopStrings::new(["end", ""]).unwrap_err();
-    assert!(matches!(error, TokenizerError::EmptyStopString { index: 1 }));
+    assert!(matches!(
+        error,
+        TokenizerError::EmptyStopString { index: 1 }
+    ));
 }

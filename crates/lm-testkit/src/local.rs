@@ -141,9 +141,12 @@ mod tests {
 
     #[test]
     fn the_cache_is_where_the_environment_says() {
-        let home = ("HOME", "/home/someone");
+        let home = ("HOME", "/users/someone");
         let xdg = ("XDG_CACHE_HOME", "/var/cache/someone");
-        assert_eq!(from(&[home]), Some("/home/someone/.cache/lm-safety".into()));
+        assert_eq!(
+            from(&[home]),
+            Some("/users/someone/.cache/lm-safety".into())
+        );
         assert_eq!(
             from(&[home, xdg]),
             Some("/var/cache/someone/lm-safety".into())
@@ -154,11 +157,11 @@ mod tests {
         );
         assert_eq!(
             from(&[home, ("XDG_CACHE_HOME", "relative")]),
-            Some("/home/someone/.cache/lm-safety".into())
+            Some("/users/someone/.cache/lm-safety".into())
         );
         assert_eq!(
             from(&[home, ("LM_SAFETY_CACHE", "")]),
-            Some("/home/someone/.cache/lm-safety".into())
+            Some("/users/someone/.cache/lm-safety".into())
         );
         assert_eq!(from(&[]), None);
     }

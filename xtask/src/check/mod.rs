@@ -18,9 +18,11 @@ use crate::host::{self, Host};
 /// The feature of our crates that leaves libtorch out of a build that links nothing.
 const DOC_ONLY: &str = "doc-only";
 
+type Step = fn(&Host) -> Result<()>;
+
 /// Runs all checks and stops at the first that fails.
 pub(crate) fn all(host: &Host) -> Result<()> {
-    let steps: [(&str, fn(&Host) -> Result<()>); 6] = [
+    let steps: [(&str, Step); 6] = [
         ("format", format),
         ("tidy", tidy::run),
         ("dependencies", deps::run),

@@ -55,9 +55,15 @@ pub(crate) fn run(host: &Host, asked: &[String], check: bool) -> Result<()> {
                 .env("LM_SAFETY_CACHE", host.cache.root()),
         )?;
         if check {
-            for difference in compare::folders(&committed, out)? {
-                different.push(format!("{name}/{difference}"));
+            let found = compare::folders(&committed, out)?;
+            if found.is_empty() {
+                println!("golden/{name}: as committed");
             }
+            different.extend(
+                found
+                    .iter()
+                    .map(|difference| format!("{name}/{difference}")),
+            );
         }
     }
     if !different.is_empty() {

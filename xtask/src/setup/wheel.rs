@@ -231,6 +231,8 @@ impl Failure {
             "ReadTimeoutError",
             "SSLError",
             "timed out",
+            // No version at all: without retries this is all pip says of an index it cannot reach.
+            "(from versions: none)",
         ]) {
             Self::Network
         } else if says(&["No matching distribution found"]) {
@@ -275,6 +277,11 @@ mod tests {
                 "ERROR: Could not find a version that satisfies the requirement torch==2.11.0 (from versions: 2.10.0)\n\
                  ERROR: No matching distribution found for torch==2.11.0",
                 Failure::NotThere,
+            ),
+            (
+                "ERROR: Could not find a version that satisfies torch==2.11.0 (from versions: none)\n\
+                 ERROR: No matching distribution found for torch==2.11.0",
+                Failure::Network,
             ),
             (
                 "\nERROR: unknown trouble\n\n",

@@ -8,6 +8,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
+use super::scan::{TagKind, tags, word};
 use super::{TemplateError, json};
 
 /// Stack of the thread that parses and renders.
@@ -180,45 +181,18 @@ impl io::Write for Capped {
 fn without_generation_tags(source: &str) -> Cow<'_, str> {
     let mut rewritten = String::new();
     let mut copied = 0;
-    let mut at = 0;
-    while let Some(open) = source[at..].find('{').map(|offset| at + offset) {
-        let inside = open + 1;
-        let (start, close) = match source.as_bytes().get(inside) {
-            Some(b'#') => (inside + 1, "#}"),
-            Some(b'{') => (inside + 1, "}}"),
-            Some(b'%') => (inside + 1, "%}"),
-            _ => {
-                at = inside;
-                continue;
-            }
-        };
-        let Some(end) = source[start..].find(close).map(|offset| start + offset) else {
-            break;
-        };
-        at = end + close.len();
-        if close != "%}" {
-            continue;
-        }
-        let marks: &[char] = &['-', '+'];
-        let body = source[start..end]
-            .trim_start_matches(marks)
-            .trim_end_matches(marks);
-        let replacement = match body.trim() {
+    for tag in tags(source).filter(|tag| tag.kind == TagKind::Statement) {
+        let inside = &source[tag.inside.clone()];
+        let name = word(inside);
+        let replacement = match name {
             "generation" => "if true",
             "endgeneration" => "endif",
-            "raw" => {
-                at = source[at..]
-                    .find("endraw")
-                    .map_or(source.len(), |offset| at + offset);
-                continue;
-            }
             _ => continue,
         };
-        let word = body.trim();
-        let from = start + source[start..end].find(word).unwrap_or_default();
-        rewritten.push_str(&source[copied..from]);
+        let start = tag.inside.start + inside.find(name).unwrap_or_default();
+        rewritten.push_str(&source[copied..start]);
         rewritten.push_str(replacement);
-        copied = from + word.len();
+        copied = start + name.len();
     }
     if copied == 0 {
         Cow::Borrowed(source)
@@ -245,7 +219,11 @@ mod tests {
             ("{% set generation = 1 %}{{ generation }} {", ""),
             ("{% if generation %}", ""),
         ] {
-            let expected = if expected.is_empty() { source } else { expected };
+            let expected = if expected.is_empty() {
+                source
+            } else {
+                expected
+            };
             assert_eq!(without_generation_tags(source), expected);
         }
     }

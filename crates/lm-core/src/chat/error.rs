@@ -46,6 +46,20 @@ pub enum TemplateError {
         limit: usize,
     },
 
+    /// One tag of the template is longer than any real one. The engine needs time that grows with the cube of a chain
+    /// of operators, before it counts its work.
+    #[error("{origin}, line {line}: a tag of {found} bytes; at most {limit} are accepted")]
+    TagTooLong {
+        /// Where the template came from.
+        origin: String,
+        /// 1-based line on which the tag begins.
+        line: usize,
+        /// Its length in bytes.
+        found: usize,
+        /// The cap in bytes.
+        limit: usize,
+    },
+
     /// The template is not valid.
     #[error("{origin}{}: {message}", at(*line))]
     Syntax {
@@ -115,7 +129,9 @@ pub enum TemplateError {
     },
 
     /// The template does not show the final message, so there is no place to continue from.
-    #[error("{origin}: the rendered text does not contain the final message that is to be continued")]
+    #[error(
+        "{origin}: the rendered text does not contain the final message that is to be continued"
+    )]
     FinalMessageLost {
         /// Where the template came from.
         origin: String,

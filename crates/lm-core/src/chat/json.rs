@@ -15,7 +15,10 @@ const BYTES_PER_FUEL: usize = 64;
 
 /// The filter, with the arguments of Hugging Face's: `tojson(ensure_ascii=False, indent=None, separators=None,
 /// sort_keys=False)`.
-#[expect(clippy::needless_pass_by_value, reason = "the engine hands over named arguments by value")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the engine hands over named arguments by value"
+)]
 pub(super) fn tojson(
     state: &State,
     value: &Value,
@@ -25,7 +28,9 @@ pub(super) fn tojson(
 ) -> Result<String, Error> {
     let indent = indent.or(kwargs.get::<Option<usize>>("indent")?);
     let separators = kwargs.get::<Option<Vec<String>>>("separators")?;
-    let ensure_ascii = ensure_ascii.or(kwargs.get("ensure_ascii")?).unwrap_or(false);
+    let ensure_ascii = ensure_ascii
+        .or(kwargs.get("ensure_ascii")?)
+        .unwrap_or(false);
     let sort_keys = kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     kwargs.assert_all_used()?;
     let (item, key) = match separators.as_deref() {
@@ -75,9 +80,13 @@ impl Writer<'_, '_, '_> {
         }
         match value.kind() {
             ValueKind::None => self.text.push_str("null"),
-            ValueKind::Bool => self.text.push_str(if value.is_true() { "true" } else { "false" }),
+            ValueKind::Bool => self
+                .text
+                .push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number if value.is_integer() => self.text.push_str(&value.to_string()),
-            ValueKind::Number => self.text.push_str(&python_float(f64::try_from(value.clone())?)),
+            ValueKind::Number => self
+                .text
+                .push_str(&python_float(f64::try_from(value.clone())?)),
             ValueKind::String => self.string(value.as_str().unwrap_or_default()),
             ValueKind::Seq | ValueKind::Iterable => self.list(value, depth)?,
             ValueKind::Map => self.map(value, depth)?,

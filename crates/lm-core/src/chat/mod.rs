@@ -17,6 +17,7 @@ mod conversation;
 mod engine;
 mod error;
 mod json;
+mod scan;
 mod source;
 mod strftime;
 mod template;

@@ -156,11 +156,26 @@ mod tests {
     fn dates_are_those_of_python() {
         let format = "%Y-%m-%d %H:%M:%S %a %A %b %B %j %p %I %-d %y %F %T|%Z|%%";
         for (seconds, expected) in [
-            (0, "1970-01-01 00:00:00 Thu Thursday Jan January 001 AM 12 1 70 1970-01-01 00:00:00||%"),
-            (951_782_400, "2000-02-29 00:00:00 Tue Tuesday Feb February 060 AM 12 29 00 2000-02-29 00:00:00||%"),
-            (1_735_689_599, "2024-12-31 23:59:59 Tue Tuesday Dec December 366 PM 11 31 24 2024-12-31 23:59:59||%"),
-            (1_772_323_200, "2026-03-01 00:00:00 Sun Sunday Mar March 060 AM 12 1 26 2026-03-01 00:00:00||%"),
-            (4_107_542_400, "2100-03-01 00:00:00 Mon Monday Mar March 060 AM 12 1 00 2100-03-01 00:00:00||%"),
+            (
+                0,
+                "1970-01-01 00:00:00 Thu Thursday Jan January 001 AM 12 1 70 1970-01-01 00:00:00||%",
+            ),
+            (
+                951_782_400,
+                "2000-02-29 00:00:00 Tue Tuesday Feb February 060 AM 12 29 00 2000-02-29 00:00:00||%",
+            ),
+            (
+                1_735_689_599,
+                "2024-12-31 23:59:59 Tue Tuesday Dec December 366 PM 11 31 24 2024-12-31 23:59:59||%",
+            ),
+            (
+                1_772_323_200,
+                "2026-03-01 00:00:00 Sun Sunday Mar March 060 AM 12 1 26 2026-03-01 00:00:00||%",
+            ),
+            (
+                4_107_542_400,
+                "2100-03-01 00:00:00 Mon Monday Mar March 060 AM 12 1 00 2100-03-01 00:00:00||%",
+            ),
         ] {
             let now = UNIX_EPOCH + Duration::from_secs(seconds);
             assert_eq!(strftime(format, now).unwrap(), expected);

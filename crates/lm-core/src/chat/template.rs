@@ -8,6 +8,7 @@ use minijinja::{Error, ErrorKind, Value};
 use sha2::{Digest, Sha256};
 
 use super::engine::{Engine, Failure, Raised, on_big_stack};
+use super::scan::{Tag, TagKind, tags};
 use super::strftime::strftime;
 use super::{Conversation, TemplateError};
 use crate::tokenizer::SpecialTokens;
@@ -15,6 +16,9 @@ use crate::tokenizer::SpecialTokens;
 /// The longest template accepted, in bytes. The longest in common use have about 25 KB; the parser's stack is sized
 /// for this one.
 const MAX_TEMPLATE_BYTES: usize = 128 << 10;
+
+/// The longest single tag accepted, in bytes. The longest in common use print some paragraphs and have about 5 KB.
+const MAX_TAG_BYTES: usize = 8 << 10;
 
 /// Names under which a message's reasoning is found; templates read the first.
 const REASONING_FIELDS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
@@ -25,6 +29,11 @@ const REASONING_FIELDS: [&str; 3] = ["reasoning_content", "thinking", "reasoning
 /// controls, Python's string methods, `tojson` without HTML escapes, `raise_exception`, `strftime_now`. A template
 /// comes with a model and is not trusted: it runs on a thread of its own whose stack it cannot exhaust, with a budget of
 /// work and a cap on its output, and sees nothing but its arguments.
+///
+/// One kind of attack the engine (3.1) leaves open: a value that holds itself twice, doubled some forty times, is small
+/// but has an astronomical number of parts. Printing it and `tojson` are stopped; *comparing* it or *turning it into a
+/// string* inside an expression is work the engine does not count, and takes the time and memory it takes. Where
+/// templates come from strangers, render in a process that has limits of its own.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     engine: Arc<Engine>,
@@ -113,7 +122,7 @@ impl ChatTemplate {
     /// Compiles a template; `origin` (a file, a metadata key) names it in errors.
     ///
     /// # Errors
-    /// [`TemplateError::TooLarge`], [`TemplateError::Syntax`] with the line.
+    /// [`TemplateError::TooLarge`], [`TemplateError::TagTooLong`], [`TemplateError::Syntax`] with the line.
     pub fn new(
         source: impl Into<String>,
         origin: impl Into<String>,
@@ -124,6 +133,16 @@ impl ChatTemplate {
                 origin,
                 found: source.len(),
                 limit: MAX_TEMPLATE_BYTES,
+            });
+        }
+        let too_long = |tag: &Tag| tag.kind != TagKind::Comment && tag.inside.len() > MAX_TAG_BYTES;
+        if let Some(tag) = tags(&source).find(too_long) {
+            let before = &source.as_bytes()[..tag.inside.start];
+            return Err(TemplateError::TagTooLong {
+                origin,
+                line: before.iter().filter(|&&byte| byte == b'\n').count() + 1,
+                found: tag.inside.len(),
+                limit: MAX_TAG_BYTES,
             });
         }
         let engine = on_big_stack(&origin, || Engine::compile(&source))?.map_err(|error| {
@@ -358,27 +377,38 @@ impl ChatTemplate {
 /// The messages as a template sees them; reasoning is given under every name templates know it by.
 fn messages(conversation: &Conversation) -> Value {
     let message = |message: &super::Message| {
-        let mut fields: Vec<(&str, Value)> = vec![
-            ("role", Value::from(message.role.as_str())),
-            ("content", Value::from(message.content.as_str())),
-        ];
         let reasoning = REASONING_FIELDS
             .iter()
-            .find_map(|&field| message.extra.get(field).filter(|value| !value.is_null()));
-        if let Some(reasoning) = reasoning {
-            fields.push(("thinking", Value::from(Serde(reasoning))));
+            .find_map(|&field| message.extra.get(field).filter(|value| !value.is_null()))
+            .map(|reasoning| Value::from(Serde(reasoning)));
+        // The order of the fields shows where a template prints a message as JSON.
+        let mut fields: Vec<(&str, Value)> = Vec::new();
+        if let Some(reasoning) = &reasoning {
+            set(&mut fields, "thinking", reasoning.clone());
         }
+        set(&mut fields, "role", Value::from(message.role.as_str()));
+        set(
+            &mut fields,
+            "content",
+            Value::from(message.content.as_str()),
+        );
         for (name, value) in &message.extra {
-            fields.retain(|(known, _)| known != name);
-            fields.push((name, Value::from(Serde(value))));
+            set(&mut fields, name, Value::from(Serde(value)));
         }
         if let Some(reasoning) = reasoning {
-            fields.retain(|&(known, _)| known != REASONING_FIELDS[0]);
-            fields.push((REASONING_FIELDS[0], Value::from(Serde(reasoning))));
+            set(&mut fields, REASONING_FIELDS[0], reasoning);
         }
         Value::from_pairs(fields)
     };
     conversation.messages().iter().map(message).collect()
+}
+
+/// Sets a field where it is, or adds it at the end, as a Python dictionary does.
+fn set<'n>(fields: &mut Vec<(&'n str, Value)>, name: &'n str, value: Value) {
+    match fields.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, old)) => *old = value,
+        None => fields.push((name, value)),
+    }
 }
 
 /// What the engine said, without its own place, which it gives by a name that means nothing to a user.

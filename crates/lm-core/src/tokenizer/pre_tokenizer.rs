@@ -84,10 +84,7 @@ const TABLE: &[Named] = &[
         nfc: true,
         ..plain(&["qwen2"], Cut::Expression(QWEN2))
     },
-    plain(
-        &["deepseek-r1-qwen", "stablelm2"],
-        Cut::Expression(QWEN2),
-    ),
+    plain(&["deepseek-r1-qwen", "stablelm2"], Cut::Expression(QWEN2)),
     Named {
         ignore_merges: true,
         add_bos: true,

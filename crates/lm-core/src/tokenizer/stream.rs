@@ -120,8 +120,9 @@ impl<'t> DecodeStream<'t> {
                 steps,
                 mut run,
                 mut strips,
-            } => guarded(|| Ok(strip(&mut strips, steps.close_run(&mut run)?)))
-                .map_err(decode_error),
+            } => {
+                guarded(|| Ok(strip(&mut strips, steps.close_run(&mut run)?))).map_err(decode_error)
+            }
             State::Whole(ids) => self.tokenizer.decode(&ids, self.skip_special),
         }
     }
