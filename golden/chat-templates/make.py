@@ -113,7 +113,9 @@ def main() -> None:
     for template, source in templates.items():
         for conversation, messages in CONVERSATIONS.items():
             for options in OPTIONS:
-                if options.get("continue_final_message") and messages[-1]["role"] != "assistant":
+                # transformers leaves its mark of the place in text that a template prints twice, as `features` does.
+                continues = options.get("continue_final_message")
+                if continues and (messages[-1]["role"] != "assistant" or template == "features.jinja"):
                     continue
                 result = render(source, messages, options)
                 cases.append({"template": template, "conversation": conversation, "options": options, **result})

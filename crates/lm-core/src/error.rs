@@ -168,7 +168,9 @@ pub enum Error {
     },
 
     /// A token id outside the vocabulary.
-    #[error("row {row}, position {position}: token id {id}, but the vocabulary has {vocab} entries")]
+    #[error(
+        "row {row}, position {position}: token id {id}, but the vocabulary has {vocab} entries"
+    )]
     TokenId {
         /// Row of the batch.
         row: usize,
@@ -240,6 +242,10 @@ impl Error {
         move |source| Self::Io { path, source }
     }
 
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "numbers and texts alike are what was found"
+    )]
     pub(crate) fn argument(
         name: impl Into<String>,
         expected: impl Into<String>,

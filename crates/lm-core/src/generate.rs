@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chat::{Conversation, Message, Role};
 use crate::logits;
-use crate::model::{LanguageModel, Session, require_rows};
+use crate::model::{LanguageModel, MAX_ROWS, Session, check_chunks};
 use crate::sampling::{RowKey, Sampling};
 use crate::text::{Prompt, TextInterface};
 use crate::tokenizer::{DecodeStream, StopMatcher, StopStrings};
@@ -56,12 +56,18 @@ impl GenerateOptions {
     /// # Errors
     /// [`Error::Argument`], and an empty stop string.
     pub fn check(&self) -> Result<()> {
-        for (name, value) in
-            [("max-new-tokens", self.max_new_tokens), ("samples", self.samples), ("batch", self.batch)]
-        {
+        for (name, value) in [
+            ("max-new-tokens", self.max_new_tokens),
+            ("samples", self.samples),
+            ("batch", self.batch),
+        ] {
             if value == 0 {
                 return Err(Error::argument(name, "at least 1", value));
             }
+        }
+        if self.batch > MAX_ROWS {
+            let expected = format!("at most {MAX_ROWS}");
+            return Err(Error::argument("batch", expected, self.batch));
         }
         StopStrings::new(self.stop.iter().map(String::as_str))?;
         self.sampling.check()
@@ -81,7 +87,10 @@ impl Request {
     /// A prompt that has no name of its own: its tokens are its name, so that different prompts draw independently.
     pub fn unnamed(tokens: Vec<u32>) -> Self {
         let ids: Vec<String> = tokens.iter().map(u32::to_string).collect();
-        Self { id: ids.join(","), tokens }
+        Self {
+            id: ids.join(","),
+            tokens,
+        }
     }
 }
 
@@ -149,10 +158,23 @@ pub fn generate(
     on_piece: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
 ) -> Result<Vec<Vec<Generation>>> {
     options.check()?;
-    require_rows(requests.len())?;
-    for (row, request) in requests.iter().enumerate() {
-        require_room(model, row, request.tokens.len())?;
+    if requests.is_empty() {
+        return Err(Error::Empty {
+            what: "batch".to_owned(),
+            unit: "row",
+        });
     }
+    // All of them before any is run: an error late in a long list would cost what was generated before it.
+    let prompts: Vec<&[u32]> = requests
+        .iter()
+        .map(|request| request.tokens.as_slice())
+        .collect();
+    check_chunks(
+        &prompts,
+        &vec![0; prompts.len()],
+        model.vocab_size(),
+        model.context_length(),
+    )?;
     let mut done: Vec<Vec<Generation>> = requests.iter().map(|_| Vec::new()).collect();
     // A prompt of many samples goes alone if they fill the batch; samples of one prompt are never split from its prefill
     // further than the batch demands.
@@ -160,10 +182,15 @@ pub fn generate(
     for (chunk_index, chunk) in requests.chunks(prompts).enumerate() {
         for first in (0..options.samples).step_by(options.batch) {
             let samples = options.batch.min(options.samples - first);
-            let tokens: Vec<&[u32]> = chunk.iter().map(|request| request.tokens.as_slice()).collect();
+            let tokens: Vec<&[u32]> = chunk
+                .iter()
+                .map(|request| request.tokens.as_slice())
+                .collect();
             let mut session = model.begin(chunk.len())?;
             let mut next = session.extend(&tokens)?;
-            let rows: Vec<usize> = (0..chunk.len()).flat_map(|row| std::iter::repeat_n(row, samples)).collect();
+            let rows: Vec<usize> = (0..chunk.len())
+                .flat_map(|row| std::iter::repeat_n(row, samples))
+                .collect();
             if samples > 1 {
                 session.select(&rows)?;
                 next = next.select(ndarray::Axis(0), &rows);
@@ -172,9 +199,16 @@ pub fn generate(
             for (index, &row) in rows.iter().enumerate() {
                 let sample = first + index % samples;
                 let request = chunk_index * prompts + row;
-                states.push(Row::new(text, &requests[request], (request, sample), options)?);
+                states.push(Row::new(
+                    text,
+                    &requests[request],
+                    (request, sample),
+                    options,
+                )?);
             }
-            for (request, generation) in run(session.as_mut(), next, states, model, options, on_piece)? {
+            for (request, generation) in
+                run(session.as_mut(), next, states, model, options, on_piece)?
+            {
                 done[request].push(generation);
             }
         }
@@ -184,7 +218,11 @@ pub fn generate(
 
 fn require_room(model: &dyn LanguageModel, row: usize, tokens: usize) -> Result<()> {
     match model.context_length() {
-        Some(limit) if tokens > limit => Err(Error::Context { row, found: tokens, limit }),
+        Some(limit) if tokens > limit => Err(Error::Context {
+            row,
+            found: tokens,
+            limit,
+        }),
         _ => Ok(()),
     }
 }
@@ -222,7 +260,11 @@ impl<'a> Row<'a> {
             stream: Some(text.tokenizer().decode_stream(true)),
             matcher: Some(stops.matcher()),
             text: String::new(),
-            stop_ids: if options.ignore_stop_tokens { &[] } else { text.stop_ids() },
+            stop_ids: if options.ignore_stop_tokens {
+                &[]
+            } else {
+                text.stop_ids()
+            },
             first_logits: Vec::new(),
         })
     }
@@ -244,7 +286,8 @@ impl<'a> Row<'a> {
             .sampling
             .choose(logits, &self.history, &self.key, step as u64)
             .ok_or_else(not_a_number)?;
-        self.logprobs.push(logits::log_prob(logits, token).ok_or_else(not_a_number)?);
+        self.logprobs
+            .push(logits::log_prob(logits, token).ok_or_else(not_a_number)?);
         self.history.push(token);
         let mut piece = String::new();
         let mut stopped = false;
@@ -255,7 +298,12 @@ impl<'a> Row<'a> {
         }
         self.text.push_str(&piece);
         let (request, sample) = self.place;
-        let go_on = on_piece(Piece { request, sample, token, text: &piece });
+        let go_on = on_piece(Piece {
+            request,
+            sample,
+            token,
+            text: &piece,
+        });
         Ok(if self.stop_ids.contains(&token) {
             Some(FinishReason::StopToken)
         } else if stopped {
@@ -290,7 +338,12 @@ impl<'a> Row<'a> {
             if let Some(&token) = self.history.last().filter(|_| !tail.text.is_empty()) {
                 let (request, sample) = self.place;
                 // The row is over whatever is answered.
-                let _ = on_piece(Piece { request, sample, token, text: &tail.text });
+                let _ = on_piece(Piece {
+                    request,
+                    sample,
+                    token,
+                    text: &tail.text,
+                });
             }
             self.text.push_str(&tail.text);
         }
@@ -338,7 +391,10 @@ fn run(
         if kept.len() < session.rows() {
             session.select(&kept)?;
         }
-        let tokens: Vec<u32> = live.iter().filter_map(|(_, row)| row.history.last().copied()).collect();
+        let tokens: Vec<u32> = live
+            .iter()
+            .filter_map(|(_, row)| row.history.last().copied())
+            .collect();
         next = session.append(&tokens)?;
     }
 }
@@ -372,7 +428,13 @@ impl<'a> Dialogue<'a> {
         text: &'a TextInterface,
         opening: Conversation,
     ) -> Result<Self> {
-        Ok(Self { model, text, session: model.begin(1)?, read: Vec::new(), conversation: opening })
+        Ok(Self {
+            model,
+            text,
+            session: model.begin(1)?,
+            read: Vec::new(),
+            conversation: opening,
+        })
     }
 
     /// All turns so far.
@@ -398,14 +460,26 @@ impl<'a> Dialogue<'a> {
     ) -> Result<(Generation, usize)> {
         options.check()?;
         if options.samples != 1 {
-            return Err(Error::argument("samples", "1 in a dialogue", options.samples));
+            return Err(Error::argument(
+                "samples",
+                "1 in a dialogue",
+                options.samples,
+            ));
         }
-        let asked = self.conversation.clone().with(Message::new(Role::User, user));
+        let asked = self
+            .conversation
+            .clone()
+            .with(Message::new(Role::User, user));
         let tokens = self.text.encode(&Prompt::Chat(asked.clone()))?.into_ids();
         require_room(self.model, 0, tokens.len())?;
 
         // At least one token must be fed, or there would be no logits to go on from.
-        let shared = self.read.iter().zip(&tokens).take_while(|(read, token)| read == token).count();
+        let shared = self
+            .read
+            .iter()
+            .zip(&tokens)
+            .take_while(|(read, token)| read == token)
+            .count();
         let reused = shared.min(tokens.len().saturating_sub(1));
         self.session.rewind(&[reused])?;
         self.read.truncate(reused);
@@ -414,10 +488,22 @@ impl<'a> Dialogue<'a> {
 
         let request = Request::unnamed(tokens);
         let row = Row::new(self.text, &request, (0, 0), options)?;
-        let outcome = run(self.session.as_mut(), next, vec![row], self.model, options, on_piece);
+        let outcome = run(
+            self.session.as_mut(),
+            next,
+            vec![row],
+            self.model,
+            options,
+            on_piece,
+        );
         let generation = match outcome.map(|mut done| done.pop()) {
             Ok(Some((_, generation))) => generation,
-            Ok(None) => return Err(Error::Empty { what: "batch".to_owned(), unit: "row" }),
+            Ok(None) => {
+                return Err(Error::Empty {
+                    what: "batch".to_owned(),
+                    unit: "row",
+                });
+            }
             Err(error) => {
                 // How far the session got is not known: read everything again next time.
                 self.session.rewind(&[0])?;

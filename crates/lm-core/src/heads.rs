@@ -43,7 +43,9 @@ impl FromStr for Head {
     fn from_str(text: &str) -> Result<Self> {
         // `usize::from_str` takes a leading `+`; a head's name has digits only.
         let number = |part: &str| -> Option<usize> {
-            part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse().ok())?
+            part.bytes()
+                .all(|byte| byte.is_ascii_digit())
+                .then(|| part.parse().ok())?
         };
         text.split_once('-')
             .and_then(|(layer, head)| Some(Self::new(number(layer)?, number(head)?)))
@@ -155,7 +157,11 @@ impl HeadAblation {
     pub fn check(&self, layers: usize, heads: usize) -> Result<()> {
         for edit in &self.edits {
             if edit.head.layer >= layers || edit.head.head >= heads {
-                return Err(Error::Head { head: edit.head, layers, heads });
+                return Err(Error::Head {
+                    head: edit.head,
+                    layers,
+                    heads,
+                });
             }
             if !edit.kind.factor().is_finite() {
                 return Err(Error::argument(
@@ -179,7 +185,10 @@ mod tests {
         assert_eq!(Head::new(2, 26).to_string(), "2-26");
         for bad in ["", "2", "2-", "-2", "2-26-1", "a-1", "+2-3", "2- 3", "-1-2"] {
             let error = bad.parse::<Head>().unwrap_err().to_string();
-            assert_eq!(error, format!("head: expected layer-head, both from 0, such as 2-26, found {bad}"));
+            assert_eq!(
+                error,
+                format!("head: expected layer-head, both from 0, such as 2-26, found {bad}")
+            );
         }
     }
 
@@ -192,13 +201,17 @@ mod tests {
             json,
             r#"[{"head":"0-1","undifferentiated":{"epsilon":0.0}},{"head":"2-3","contribution":{"factor":0.5}}]"#
         );
-        assert_eq!(serde_json::from_str::<HeadAblation>(&json).unwrap(), ablation);
+        assert_eq!(
+            serde_json::from_str::<HeadAblation>(&json).unwrap(),
+            ablation
+        );
     }
 
     #[test]
     fn the_same_kind_given_twice_counts_once() {
         let head = Head::new(0, 0);
-        let ablation = HeadAblation::silenced([head]).with(head, AblationKind::Contribution { factor: 2.0 });
+        let ablation =
+            HeadAblation::silenced([head]).with(head, AblationKind::Contribution { factor: 2.0 });
         assert_eq!(ablation.edits().len(), 1);
         let both = ablation.with(head, AblationKind::Undifferentiated { epsilon: 0.0 });
         assert_eq!(both.edits().len(), 2);
@@ -206,12 +219,23 @@ mod tests {
 
     #[test]
     fn heads_out_of_range_are_refused() {
-        let error = HeadAblation::silenced([Head::new(2, 26)]).check(30, 9).unwrap_err();
+        let error = HeadAblation::silenced([Head::new(2, 26)])
+            .check(30, 9)
+            .unwrap_err();
         assert_eq!(
             error.to_string(),
             "head 2-26: the model has layers 0 to 29 and query heads 0 to 8 (layer-head, both from 0)"
         );
-        let infinite = HeadAblation::none().with(Head::new(0, 0), AblationKind::Contribution { factor: f32::NAN });
-        assert!(infinite.check(1, 1).unwrap_err().to_string().contains("expected a finite number, found NaN"));
+        let infinite = HeadAblation::none().with(
+            Head::new(0, 0),
+            AblationKind::Contribution { factor: f32::NAN },
+        );
+        assert!(
+            infinite
+                .check(1, 1)
+                .unwrap_err()
+                .to_string()
+                .contains("expected a finite number, found NaN")
+        );
     }
 }

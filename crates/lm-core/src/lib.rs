@@ -22,8 +22,8 @@ pub use error::{Error, Result};
 pub use generate::{Dialogue, FinishReason, GenerateOptions, Generation, Piece, Request};
 pub use heads::{AblationKind, Head, HeadAblation, HeadEdit};
 pub use model::{
-    Ablated, ChatModel, LanguageModel, ModelShape, OpenModel, PlainSession, Reply, Run, RunOutput, Session, TokenCounts,
-    check_chunks, check_rewind, check_selection, require_rows,
+    Ablated, ChatModel, LanguageModel, ModelShape, OpenModel, PlainSession, Reply, Run, RunOutput,
+    Session, TokenCounts, check_chunks, check_rewind, check_score, check_selection, require_rows,
 };
 pub use provenance::Provenance;
 pub use sampling::{RowKey, Sampling};

@@ -28,12 +28,19 @@ pub fn log_sum_exp(logits: &[f32]) -> f64 {
 /// Natural log-probabilities of all entries, in `f64`.
 pub fn log_softmax(logits: &[f32]) -> Vec<f64> {
     let total = log_sum_exp_exact(logits);
-    logits.iter().map(|&logit| f64::from(logit) - total).collect()
+    logits
+        .iter()
+        .map(|&logit| f64::from(logit) - total)
+        .collect()
 }
 
 fn log_sum_exp_exact(logits: &[f32]) -> f64 {
     let top = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    top + logits.iter().map(|&logit| (f64::from(logit) - top).exp()).sum::<f64>().ln()
+    top + logits
+        .iter()
+        .map(|&logit| (f64::from(logit) - top).exp())
+        .sum::<f64>()
+        .ln()
 }
 
 /// Natural log-probability of token `id`; `None` outside the vocabulary.
@@ -62,8 +69,10 @@ pub fn kl_divergence(p: &[f32], q: &[f32]) -> Option<f64> {
 
 /// The `count` largest entries, largest first; equal ones by index. NaN entries are left out.
 pub fn top(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
-    let mut entries: Vec<(u32, f32)> =
-        (0_u32..).zip(logits.iter().copied()).filter(|(_, logit)| !logit.is_nan()).collect();
+    let mut entries: Vec<(u32, f32)> = (0_u32..)
+        .zip(logits.iter().copied())
+        .filter(|(_, logit)| !logit.is_nan())
+        .collect();
     let descending = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     if count == 0 {
         return Vec::new();

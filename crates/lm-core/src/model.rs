@@ -81,7 +81,12 @@ pub trait LanguageModel: Send + Sync {
     /// # Errors
     /// An empty prefix or continuation, ids outside the vocabulary, and what the engine refuses.
     fn score(&self, prefix: &[u32], continuation: &[u32]) -> Result<Vec<f64>> {
-        require_some("continuation", continuation, "token")?;
+        check_score(
+            prefix,
+            continuation,
+            self.vocab_size(),
+            self.context_length(),
+        )?;
         let mut session = self.begin(1)?;
         let mut row = session.extend(&[prefix])?;
         let mut scores = Vec::with_capacity(continuation.len());
@@ -89,7 +94,12 @@ pub trait LanguageModel: Send + Sync {
             let next = row.row(0);
             let next = next.as_standard_layout();
             let score = next.as_slice().and_then(|next| logits::log_prob(next, id));
-            scores.push(score.ok_or(Error::TokenId { row: 0, position, id, vocab: self.vocab_size() })?);
+            scores.push(score.ok_or(Error::TokenId {
+                row: 0,
+                position,
+                id,
+                vocab: self.vocab_size(),
+            })?);
             if position + 1 < continuation.len() {
                 row = session.append(&[id])?;
             }
@@ -193,7 +203,10 @@ pub trait OpenModel: LanguageModel {
         found: &mut dyn FnMut(usize, ArrayView2<'_, f32>) -> Result<()>,
     ) -> Result<()> {
         for (index, ablation) in ablations.iter().enumerate() {
-            let run = Run { ablation: ablation.clone(), ..Run::default() };
+            let run = Run {
+                ablation: ablation.clone(),
+                ..Run::default()
+            };
             let output = self.run(prompts, &run)?;
             let mut all = Array2::zeros((prompts.len(), self.vocab_size()));
             for (mut row, logits) in all.outer_iter_mut().zip(&output.logits) {
@@ -217,7 +230,10 @@ pub trait OpenModel: LanguageModel {
     fn ablated(&self, ablation: HeadAblation) -> Result<Ablated<'_, Self>> {
         let shape = self.shape();
         ablation.check(shape.layers, shape.heads)?;
-        Ok(Ablated { model: self, ablation })
+        Ok(Ablated {
+            model: self,
+            ablation,
+        })
     }
 }
 
@@ -268,7 +284,8 @@ impl ModelShape {
     /// Every query head, layer by layer.
     pub fn all_heads(&self) -> impl Iterator<Item = crate::Head> + use<> {
         let heads = self.heads;
-        (0..self.layers).flat_map(move |layer| (0..heads).map(move |head| crate::Head::new(layer, head)))
+        (0..self.layers)
+            .flat_map(move |layer| (0..heads).map(move |head| crate::Head::new(layer, head)))
     }
 }
 
@@ -286,7 +303,10 @@ impl<'a, M: LanguageModel + ?Sized> PlainSession<'a, M> {
     /// No rows.
     pub fn new(model: &'a M, rows: usize) -> Result<Self> {
         require_rows(rows)?;
-        Ok(Self { model, rows: vec![Vec::new(); rows] })
+        Ok(Self {
+            model,
+            rows: vec![Vec::new(); rows],
+        })
     }
 }
 
@@ -301,7 +321,12 @@ impl<M: LanguageModel + ?Sized> Session for PlainSession<'_, M> {
 
     fn extend(&mut self, chunks: &[&[u32]]) -> Result<Array2<f32>> {
         let lengths: Vec<usize> = self.rows.iter().map(Vec::len).collect();
-        check_chunks(chunks, &lengths, self.model.vocab_size(), self.model.context_length())?;
+        check_chunks(
+            chunks,
+            &lengths,
+            self.model.vocab_size(),
+            self.model.context_length(),
+        )?;
         let mut rows = self.rows.clone();
         let mut all = Array2::zeros((rows.len(), self.model.vocab_size()));
         for ((row, chunk), mut logits) in rows.iter_mut().zip(chunks).zip(all.outer_iter_mut()) {
@@ -339,12 +364,23 @@ pub fn check_chunks(
     context: Option<usize>,
 ) -> Result<()> {
     if chunks.len() != lengths.len() {
-        return Err(Error::argument("chunks", format!("one for each of {} rows", lengths.len()), chunks.len()));
+        return Err(Error::argument(
+            "chunks",
+            format!("one for each of {} rows", lengths.len()),
+            chunks.len(),
+        ));
     }
     for (row, (chunk, &length)) in chunks.iter().zip(lengths).enumerate() {
         if chunk.is_empty() {
-            let what = if length == 0 { format!("prompt of row {row}") } else { format!("chunk of row {row}") };
-            return Err(Error::Empty { what, unit: "token" });
+            let what = if length == 0 {
+                format!("prompt of row {row}")
+            } else {
+                format!("chunk of row {row}")
+            };
+            return Err(Error::Empty {
+                what,
+                unit: "token",
+            });
         }
         let found = length.saturating_add(chunk.len());
         if let Some(limit) = context.filter(|&limit| found > limit) {
@@ -352,7 +388,12 @@ pub fn check_chunks(
         }
         let outside = |id: &u32| usize::try_from(*id).map_or(true, |id| id >= vocab);
         if let Some((position, &id)) = chunk.iter().enumerate().find(|(_, id)| outside(id)) {
-            return Err(Error::TokenId { row, position, id, vocab });
+            return Err(Error::TokenId {
+                row,
+                position,
+                id,
+                vocab,
+            });
         }
     }
     Ok(())
@@ -376,24 +417,64 @@ pub fn check_selection(rows: &[usize], present: usize) -> Result<()> {
 /// See [`Session::rewind`].
 pub fn check_rewind(lengths: &[usize], present: &[usize]) -> Result<()> {
     if lengths.len() != present.len() {
-        return Err(Error::argument("lengths", format!("one for each of {} rows", present.len()), lengths.len()));
+        return Err(Error::argument(
+            "lengths",
+            format!("one for each of {} rows", present.len()),
+            lengths.len(),
+        ));
     }
-    match lengths.iter().zip(present).enumerate().find(|(_, (length, present))| length > present) {
-        Some((row, (length, present))) => {
-            Err(Error::argument(format!("length of row {row}"), format!("at most {present}"), length))
-        }
+    match lengths
+        .iter()
+        .zip(present)
+        .enumerate()
+        .find(|(_, (length, present))| length > present)
+    {
+        Some((row, (length, present))) => Err(Error::argument(
+            format!("length of row {row}"),
+            format!("at most {present}"),
+            length,
+        )),
         None => Ok(()),
     }
 }
 
-/// Refuses a batch without rows.
+/// What [`LanguageModel::score`] refuses, for every implementation of it. Positions count from the prefix's first token.
 ///
 /// # Errors
-/// [`Error::Empty`].
-pub fn require_rows(rows: usize) -> Result<()> {
-    if rows == 0 { Err(Error::Empty { what: "batch".to_owned(), unit: "row" }) } else { Ok(()) }
+/// See [`LanguageModel::score`].
+pub fn check_score(
+    prefix: &[u32],
+    continuation: &[u32],
+    vocab: usize,
+    context: Option<usize>,
+) -> Result<()> {
+    for (what, tokens) in [("continuation", continuation), ("prefix", prefix)] {
+        if tokens.is_empty() {
+            return Err(Error::Empty {
+                what: what.to_owned(),
+                unit: "token",
+            });
+        }
+    }
+    check_chunks(&[&[prefix, continuation].concat()], &[0], vocab, context)
 }
 
-fn require_some(what: &str, tokens: &[u32], unit: &'static str) -> Result<()> {
-    if tokens.is_empty() { Err(Error::Empty { what: what.to_owned(), unit }) } else { Ok(()) }
+/// Most rows of a session or a batch: far above any use, so that a mistyped number is an error and not the end of memory.
+pub const MAX_ROWS: usize = 1 << 20;
+
+/// Refuses a batch without rows, and one of more than [`MAX_ROWS`].
+///
+/// # Errors
+/// [`Error::Empty`] and [`Error::Argument`].
+pub fn require_rows(rows: usize) -> Result<()> {
+    if rows == 0 {
+        Err(Error::Empty {
+            what: "batch".to_owned(),
+            unit: "row",
+        })
+    } else if rows > MAX_ROWS {
+        Err(Error::argument("rows", format!("at most {MAX_ROWS}"), rows))
+    } else {
+        Ok(())
+    }
 }

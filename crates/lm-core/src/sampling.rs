@@ -29,7 +29,13 @@ pub struct Sampling {
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { temperature: 0.0, top_k: None, top_p: None, min_p: None, repetition_penalty: 1.0 }
+        Self {
+            temperature: 0.0,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            repetition_penalty: 1.0,
+        }
     }
 }
 
@@ -41,7 +47,10 @@ impl Sampling {
 
     /// Samples from the whole distribution at `temperature`.
     pub fn temperature(temperature: f32) -> Self {
-        Self { temperature, ..Self::default() }
+        Self {
+            temperature,
+            ..Self::default()
+        }
     }
 
     /// Refuses values outside their ranges.
@@ -50,11 +59,20 @@ impl Sampling {
     /// [`Error::Argument`].
     pub fn check(&self) -> Result<()> {
         let number = |name: &str, value: f32, expected: &str, fits: bool| {
-            if fits { Ok(()) } else { Err(Error::argument(name, expected, value)) }
+            if fits {
+                Ok(())
+            } else {
+                Err(Error::argument(name, expected, value))
+            }
         };
         let share = |value: f32| value > 0.0 && value <= 1.0;
         let temperature = self.temperature;
-        number("temperature", temperature, "a number from 0", temperature.is_finite() && temperature >= 0.0)?;
+        number(
+            "temperature",
+            temperature,
+            "a number from 0",
+            temperature.is_finite() && temperature >= 0.0,
+        )?;
         if self.top_k == Some(0) {
             return Err(Error::argument("top-k", "at least 1", 0));
         }
@@ -65,7 +83,12 @@ impl Sampling {
             number("min-p", p, "above 0, at most 1", share(p))?;
         }
         let penalty = self.repetition_penalty;
-        number("repetition penalty", penalty, "a positive number", penalty.is_finite() && penalty > 0.0)
+        number(
+            "repetition penalty",
+            penalty,
+            "a positive number",
+            penalty.is_finite() && penalty > 0.0,
+        )
     }
 
     /// The next token after `history` (prompt and generated tokens) given its `logits`, `[vocab]`. `None` if no logit is a
@@ -92,18 +115,34 @@ impl Sampling {
             }
         }
         // Rounding may leave a sliver at the end.
-        kept.iter().rev().find(|(_, weight)| *weight > 0.0).map(|(id, _)| *id)
+        kept.iter()
+            .rev()
+            .find(|(_, weight)| *weight > 0.0)
+            .map(|(id, _)| *id)
     }
 
     /// The tokens that may be chosen, with weights proportional to their probabilities; the largest weight is 1.
     fn candidates(&self, logits: &[f32]) -> Vec<(u32, f64)> {
-        let Some(top) = logits::argmax(logits) else { return Vec::new() };
+        let Some(top) = logits::argmax(logits) else {
+            return Vec::new();
+        };
         let top = f64::from(logits[top as usize]);
         let temperature = f64::from(self.temperature);
-        let weight = |logit: f32| if logit.is_nan() { 0.0 } else { ((f64::from(logit) - top) / temperature).exp() };
+        let weight = |logit: f32| {
+            if logit.is_nan() {
+                0.0
+            } else {
+                ((f64::from(logit) - top) / temperature).exp()
+            }
+        };
         let mut kept: Vec<(u32, f64)> = match self.top_k {
-            Some(k) => logits::top(logits, k).into_iter().map(|(id, logit)| (id, weight(logit))).collect(),
-            None => (0..).zip(logits.iter().map(|&logit| weight(logit))).collect(),
+            Some(k) => logits::top(logits, k)
+                .into_iter()
+                .map(|(id, logit)| (id, weight(logit)))
+                .collect(),
+            None => (0..)
+                .zip(logits.iter().map(|&logit| weight(logit)))
+                .collect(),
         };
         if let Some(p) = self.top_p {
             nucleus(&mut kept, f64::from(p));
@@ -145,8 +184,14 @@ fn penalise(logits: &[f32], history: &[u32], penalty: f32) -> Vec<f32> {
     let mut penalised = logits.to_vec();
     for &id in history {
         // From the original, so that a token that occurred twice is penalised once.
-        if let (Some(slot), Some(&logit)) = (penalised.get_mut(id as usize), logits.get(id as usize)) {
-            *slot = if logit > 0.0 { logit / penalty } else { logit * penalty };
+        if let (Some(slot), Some(&logit)) =
+            (penalised.get_mut(id as usize), logits.get(id as usize))
+        {
+            *slot = if logit > 0.0 {
+                logit / penalty
+            } else {
+                logit * penalty
+            };
         }
     }
     penalised
@@ -187,7 +232,8 @@ mod tests {
         let key = RowKey::new(7, "item", 0);
         let mut counts = vec![0.0; logits.len()];
         for step in 0..draws {
-            counts[sampling.choose(logits, &[], &key, step).unwrap() as usize] += 1.0 / draws as f64;
+            counts[sampling.choose(logits, &[], &key, step).unwrap() as usize] +=
+                1.0 / draws as f64;
         }
         counts
     }
@@ -199,36 +245,77 @@ mod tests {
         let near = |found: Vec<f64>, expected: [f64; 3]| {
             for (found, expected) in found.iter().zip(expected) {
                 // Four standard errors of 20,000 draws.
-                assert!((found - expected).abs() < 4.0 * (expected * (1.0 - expected) / 20_000.0).sqrt() + 1e-12, "{found} {expected}");
+                assert!(
+                    (found - expected).abs()
+                        < 4.0 * (expected * (1.0 - expected) / 20_000.0).sqrt() + 1e-12,
+                    "{found} {expected}"
+                );
             }
         };
-        near(shares(Sampling::temperature(1.0), &logits, 20_000), [1.0 / 7.0, 2.0 / 7.0, 4.0 / 7.0]);
-        near(shares(Sampling::temperature(0.5), &logits, 20_000), [1.0 / 21.0, 4.0 / 21.0, 16.0 / 21.0]);
-        let top_k = Sampling { top_k: Some(2), ..Sampling::temperature(1.0) };
+        near(
+            shares(Sampling::temperature(1.0), &logits, 20_000),
+            [1.0 / 7.0, 2.0 / 7.0, 4.0 / 7.0],
+        );
+        near(
+            shares(Sampling::temperature(0.5), &logits, 20_000),
+            [1.0 / 21.0, 4.0 / 21.0, 16.0 / 21.0],
+        );
+        let top_k = Sampling {
+            top_k: Some(2),
+            ..Sampling::temperature(1.0)
+        };
         near(shares(top_k, &logits, 20_000), [0.0, 1.0 / 3.0, 2.0 / 3.0]);
         // 4/7 < 0.6, so the second is needed too; 4/7 > 0.5, so it is not.
-        let top_p = |p| Sampling { top_p: Some(p), ..Sampling::temperature(1.0) };
-        near(shares(top_p(0.6), &logits, 20_000), [0.0, 1.0 / 3.0, 2.0 / 3.0]);
+        let top_p = |p| Sampling {
+            top_p: Some(p),
+            ..Sampling::temperature(1.0)
+        };
+        near(
+            shares(top_p(0.6), &logits, 20_000),
+            [0.0, 1.0 / 3.0, 2.0 / 3.0],
+        );
         near(shares(top_p(0.5), &logits, 100), [0.0, 0.0, 1.0]);
         // A quarter as likely as the first: kept at 0.25, dropped at 0.3.
-        let min_p = |p| Sampling { min_p: Some(p), ..Sampling::temperature(1.0) };
-        near(shares(min_p(0.3), &logits, 20_000), [0.0, 1.0 / 3.0, 2.0 / 3.0]);
-        near(shares(min_p(0.24), &logits, 20_000), [1.0 / 7.0, 2.0 / 7.0, 4.0 / 7.0]);
+        let min_p = |p| Sampling {
+            min_p: Some(p),
+            ..Sampling::temperature(1.0)
+        };
+        near(
+            shares(min_p(0.3), &logits, 20_000),
+            [0.0, 1.0 / 3.0, 2.0 / 3.0],
+        );
+        near(
+            shares(min_p(0.24), &logits, 20_000),
+            [1.0 / 7.0, 2.0 / 7.0, 4.0 / 7.0],
+        );
     }
 
     #[test]
     fn a_repeated_token_is_penalised_once_and_towards_zero_probability() {
-        let sampling = Sampling { repetition_penalty: 2.0, ..Sampling::greedy() };
+        let sampling = Sampling {
+            repetition_penalty: 2.0,
+            ..Sampling::greedy()
+        };
         let key = RowKey::new(0, "", 0);
         assert_eq!(sampling.choose(&[3.0, 2.0], &[0, 0], &key, 0), Some(1));
-        assert_eq!(penalise(&[3.0, -2.0, 1.0], &[0, 1, 0], 2.0), [1.5, -4.0, 1.0]);
+        assert_eq!(
+            penalise(&[3.0, -2.0, 1.0], &[0, 1, 0], 2.0),
+            [1.5, -4.0, 1.0]
+        );
     }
 
     #[test]
     fn a_draw_depends_on_seed_item_repeat_and_step_only() {
         let key = RowKey::new(1, "a", 0);
-        assert_eq!(key.uniform(5).to_bits(), RowKey::new(1, "a", 0).uniform(5).to_bits());
-        let others = [RowKey::new(2, "a", 0), RowKey::new(1, "b", 0), RowKey::new(1, "a", 1)];
+        assert_eq!(
+            key.uniform(5).to_bits(),
+            RowKey::new(1, "a", 0).uniform(5).to_bits()
+        );
+        let others = [
+            RowKey::new(2, "a", 0),
+            RowKey::new(1, "b", 0),
+            RowKey::new(1, "a", 1),
+        ];
         for other in others {
             assert_ne!(key.uniform(5).to_bits(), other.uniform(5).to_bits());
         }
@@ -238,14 +325,44 @@ mod tests {
     #[test]
     fn values_outside_their_ranges_are_refused() {
         let refused = |sampling: Sampling| sampling.check().unwrap_err().to_string();
-        assert_eq!(refused(Sampling::temperature(-1.0)), "temperature: expected a number from 0, found -1");
-        assert_eq!(refused(Sampling::temperature(f32::NAN)), "temperature: expected a number from 0, found NaN");
+        assert_eq!(
+            refused(Sampling::temperature(-1.0)),
+            "temperature: expected a number from 0, found -1"
+        );
+        assert_eq!(
+            refused(Sampling::temperature(f32::NAN)),
+            "temperature: expected a number from 0, found NaN"
+        );
         let base = Sampling::default();
-        assert_eq!(refused(Sampling { top_k: Some(0), ..base }), "top-k: expected at least 1, found 0");
-        assert_eq!(refused(Sampling { top_p: Some(0.0), ..base }), "top-p: expected above 0, at most 1, found 0");
-        assert_eq!(refused(Sampling { min_p: Some(1.5), ..base }), "min-p: expected above 0, at most 1, found 1.5");
-        let penalty = Sampling { repetition_penalty: 0.0, ..base };
-        assert_eq!(refused(penalty), "repetition penalty: expected a positive number, found 0");
+        assert_eq!(
+            refused(Sampling {
+                top_k: Some(0),
+                ..base
+            }),
+            "top-k: expected at least 1, found 0"
+        );
+        assert_eq!(
+            refused(Sampling {
+                top_p: Some(0.0),
+                ..base
+            }),
+            "top-p: expected above 0, at most 1, found 0"
+        );
+        assert_eq!(
+            refused(Sampling {
+                min_p: Some(1.5),
+                ..base
+            }),
+            "min-p: expected above 0, at most 1, found 1.5"
+        );
+        let penalty = Sampling {
+            repetition_penalty: 0.0,
+            ..base
+        };
+        assert_eq!(
+            refused(penalty),
+            "repetition penalty: expected a positive number, found 0"
+        );
         assert!(base.check().is_ok());
     }
 

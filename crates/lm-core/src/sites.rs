@@ -46,7 +46,10 @@ impl Capture {
 
     /// Keeps `sites` at `positions`.
     pub fn of(sites: impl IntoIterator<Item = Site>, positions: Positions) -> Self {
-        Self { sites: sites.into_iter().collect(), positions }
+        Self {
+            sites: sites.into_iter().collect(),
+            positions,
+        }
     }
 
     /// Keeps the embedding and the residual after each of `layers` blocks.

@@ -171,7 +171,11 @@ impl DecoderSpec {
                 add(projection);
             }
             if self.attention.qkv_bias {
-                for bias in [LayerPart::QueryBias, LayerPart::KeyBias, LayerPart::ValueBias] {
+                for bias in [
+                    LayerPart::QueryBias,
+                    LayerPart::KeyBias,
+                    LayerPart::ValueBias,
+                ] {
                     add(bias);
                 }
             }
@@ -221,8 +225,8 @@ impl DecoderSpec {
         }
     }
 
-    /// Refuses descriptions no decoder can have, before anything is allocated by them. `describe` turns key, expectation
-    /// and finding into an error that names the file.
+    /// Refuses descriptions no decoder can have, before anything is allocated by them. `describe` turns key (as
+    /// `config.json` has it), expectation and finding into an error that names the file.
     pub(crate) fn check(&self, describe: &dyn Fn(&str, &str, String) -> Error) -> Result<()> {
         // Bounds far above any real model, so that products of them cannot overflow.
         let sizes = [
@@ -242,15 +246,22 @@ impl DecoderSpec {
         }
         if !self.attention.heads.is_multiple_of(self.attention.kv_heads) {
             let expected = format!("a divisor of {} query heads", self.attention.heads);
-            return Err(describe("num_key_value_heads", &expected, self.attention.kv_heads.to_string()));
+            return Err(describe(
+                "num_key_value_heads",
+                &expected,
+                self.attention.kv_heads.to_string(),
+            ));
         }
         let rotated = self.rotary.dim;
         if rotated == 0 || !rotated.is_multiple_of(2) || rotated > self.attention.head_dim {
-            let expected = format!("an even number up to the head's {}", self.attention.head_dim);
+            let expected = format!(
+                "an even number up to the head's {}",
+                self.attention.head_dim
+            );
             return Err(describe("head_dim", &expected, rotated.to_string()));
         }
         for (key, value) in [
-            ("norm epsilon", self.norm.epsilon),
+            ("rms_norm_eps", self.norm.epsilon),
             ("rope_theta", self.rotary.theta),
             ("attention scale", self.attention.scale),
         ] {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::chat::{ChatTemplate, Conversation, RenderOptions, TemplateSource};
+use crate::family::{self, JsonConfig};
 use crate::generate::{self, GenerateOptions, Request};
 use crate::model::{LanguageModel, Reply, TokenCounts};
 use crate::tokenizer::{GgufVocabulary, TokenIds, Tokenizer};
@@ -67,10 +68,17 @@ impl TextInterface {
 
     fn from_gguf(path: &Path, metadata: &Metadata) -> Result<Self> {
         let tokenizer = Tokenizer::from_gguf_vocabulary(gguf_vocabulary(path, metadata)?)?;
-        let refuse = |source| Error::Gguf { path: path.to_owned(), source };
+        let refuse = |source| Error::Gguf {
+            path: path.to_owned(),
+            source,
+        };
         // llama.cpp ends a generation at each of these.
         let mut stop_ids = Vec::new();
-        for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"] {
+        for key in [
+            "tokenizer.ggml.eos_token_id",
+            "tokenizer.ggml.eot_token_id",
+            "tokenizer.ggml.eom_token_id",
+        ] {
             if let Some(id) = metadata.optional(key, Metadata::u32).map_err(refuse)? {
                 stop_ids.push(id);
             }
@@ -85,7 +93,12 @@ impl TextInterface {
                 ChatTemplate::from_source(&source, &origin, tokenizer.special_tokens())
             })
             .transpose()?;
-        Ok(Self { tokenizer, template, stop_ids, path: path.to_owned() })
+        Ok(Self {
+            tokenizer,
+            template,
+            stop_ids,
+            path: path.to_owned(),
+        })
     }
 
     /// The tokenizer.
@@ -112,7 +125,10 @@ impl TextInterface {
             Prompt::Raw(text) => {
                 let ids = self.tokenizer.encode_raw(text)?;
                 if ids.ids().is_empty() {
-                    return Err(Error::Empty { what: "prompt".to_owned(), unit: "token" });
+                    return Err(Error::Empty {
+                        what: "prompt".to_owned(),
+                        unit: "token",
+                    });
                 }
                 Ok(ids)
             }
@@ -122,7 +138,9 @@ impl TextInterface {
 
     fn encode_conversation(&self, conversation: &Conversation) -> Result<TokenIds> {
         let Some(template) = &self.template else {
-            return Err(Error::NoTemplate { path: self.path.clone() });
+            return Err(Error::NoTemplate {
+                path: self.path.clone(),
+            });
         };
         let text = template.render(conversation, &RenderOptions::for_reply(conversation))?;
         // The template writes BOS itself where the model wants it.
@@ -142,9 +160,13 @@ impl TextInterface {
         let tokens = self.encode_conversation(conversation)?.into_ids();
         let prompt = tokens.len();
         let request = Request::unnamed(tokens);
-        let generations = generate::generate(model, self, &[request], options, &mut generate::ignore)?;
+        let generations =
+            generate::generate(model, self, &[request], options, &mut generate::ignore)?;
         let reply = |generation: generate::Generation| Reply {
-            usage: TokenCounts { prompt, completion: generation.tokens.len() },
+            usage: TokenCounts {
+                prompt,
+                completion: generation.tokens.len(),
+            },
             text: generation.text,
             finish: generation.finish,
         };
@@ -154,6 +176,7 @@ impl TextInterface {
 
 /// `eos_token_id`, a number or a list of numbers.
 fn stop_tokens(path: &Path, config: &Value) -> Result<Option<Vec<u32>>> {
+    JsonConfig::new(path, config)?;
     let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
     let found = match config.get("eos_token_id") {
         None | Some(Value::Null) => return Ok(None),
@@ -164,7 +187,7 @@ fn stop_tokens(path: &Path, config: &Value) -> Result<Option<Vec<u32>>> {
         path: path.to_owned(),
         key: "eos_token_id".to_owned(),
         expected: "a token id or a list of them".to_owned(),
-        found: config["eos_token_id"].to_string(),
+        found: family::short(&config["eos_token_id"]),
     })
 }
 
@@ -173,7 +196,9 @@ fn gguf_vocabulary(path: &Path, metadata: &Metadata) -> Result<GgufVocabulary> {
         let key = |name: &str| format!("tokenizer.ggml.{name}");
         let strings = |name: &str| -> Result<Vec<String>, _> {
             let found = metadata.optional(&key(name), Metadata::strings)?;
-            Ok(found.map(|all| all.iter().map(str::to_owned).collect()).unwrap_or_default())
+            Ok(found
+                .map(|all| all.iter().map(str::to_owned).collect())
+                .unwrap_or_default())
         };
         let text = |name: &str| -> Result<Option<String>, _> {
             Ok(metadata.optional(name, Metadata::str)?.map(str::to_owned))
@@ -184,9 +209,19 @@ fn gguf_vocabulary(path: &Path, metadata: &Metadata) -> Result<GgufVocabulary> {
             model: metadata.str(&key("model"))?.to_owned(),
             pre: text(&key("pre"))?,
             architecture: text("general.architecture")?,
-            tokens: metadata.strings(&key("tokens"))?.iter().map(str::to_owned).collect(),
-            token_types: metadata.optional(&key("token_type"), Metadata::i32s)?.unwrap_or_default().to_vec(),
-            scores: metadata.optional(&key("scores"), Metadata::f32s)?.unwrap_or_default().to_vec(),
+            tokens: metadata
+                .strings(&key("tokens"))?
+                .iter()
+                .map(str::to_owned)
+                .collect(),
+            token_types: metadata
+                .optional(&key("token_type"), Metadata::i32s)?
+                .unwrap_or_default()
+                .to_vec(),
+            scores: metadata
+                .optional(&key("scores"), Metadata::f32s)?
+                .unwrap_or_default()
+                .to_vec(),
             merges: strings("merges")?,
             bos: id("bos_token_id")?,
             eos: id("eos_token_id")?,
@@ -197,5 +232,8 @@ fn gguf_vocabulary(path: &Path, metadata: &Metadata) -> Result<GgufVocabulary> {
             add_space_prefix: flag("add_space_prefix")?,
         })
     };
-    read().map_err(|source| Error::Gguf { path: path.to_owned(), source })
+    read().map_err(|source| Error::Gguf {
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -148,6 +148,15 @@ fn an_answer_that_occurs_elsewhere_is_cut_at_its_own_place() {
         .render(&conversation, &RenderOptions::for_reply(&conversation))
         .unwrap();
     assert_eq!(text, "<user>yes?<assistant>yes");
+
+    let template = ChatTemplate::new(
+        "{{ messages[1].content }}|{{ messages[1].content }}!",
+        "test",
+    );
+    let text = template
+        .unwrap()
+        .render(&conversation, &RenderOptions::for_reply(&conversation));
+    assert_eq!(text.unwrap(), "yes|yes");
 }
 
 #[test]

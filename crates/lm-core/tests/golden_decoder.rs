@@ -6,8 +6,8 @@
 #![allow(missing_docs)]
 
 use lm_core::{
-    AblationKind, Capture, Dtype, GenerateOptions, Head, HeadAblation, LanguageModel, LoadOptions, OpenModel,
-    Positions, Request, Run, RunOutput, Site, TorchModel,
+    AblationKind, Capture, Dtype, GenerateOptions, Head, HeadAblation, LanguageModel, LoadOptions,
+    OpenModel, Positions, Request, Run, RunOutput, Site, TorchModel,
 };
 use lm_testkit::{Array, GoldenCase, Tolerance, assert_close, golden};
 
@@ -24,7 +24,12 @@ impl Case {
         let golden = golden(name).unwrap();
         let model = TorchModel::open(golden.model()).unwrap();
         let prompt = golden.tokens("whole.input_ids").unwrap().remove(0);
-        Self { name, golden, model, prompt }
+        Self {
+            name,
+            golden,
+            model,
+            prompt,
+        }
     }
 
     fn run(&self, prompts: &[&[u32]], ablation: HeadAblation) -> RunOutput {
@@ -33,14 +38,29 @@ impl Case {
 
     /// Compares rows `[row][position]` of a run with `<part>.{logits,hidden,final_norm}`, rows at the right end.
     fn check(&self, part: &str, output: &RunOutput, tolerance: Tolerance) {
-        check(&format!("{}: {part}", self.name), &self.golden, part, output, tolerance);
+        check(
+            &format!("{}: {part}", self.name),
+            &self.golden,
+            part,
+            output,
+            tolerance,
+        );
     }
 }
 
 fn run(model: &TorchModel, prompts: &[&[u32]], ablation: HeadAblation) -> RunOutput {
     let mut capture = Capture::hidden_states(model.shape().layers, Positions::All);
     capture.sites.push(Site::FinalNorm);
-    model.run(prompts, &Run { ablation, capture, logits: Positions::All }).unwrap()
+    model
+        .run(
+            prompts,
+            &Run {
+                ablation,
+                capture,
+                logits: Positions::All,
+            },
+        )
+        .unwrap()
 }
 
 fn check(name: &str, golden: &GoldenCase, part: &str, output: &RunOutput, tolerance: Tolerance) {
@@ -56,13 +76,25 @@ fn check(name: &str, golden: &GoldenCase, part: &str, output: &RunOutput, tolera
             let same = |what: &str, found: &[f32], expected: &[f32]| {
                 assert_close(&at(what), found, expected, tolerance);
             };
-            same("logits", found.row(position).as_slice().unwrap(), logits.at(&[row, slot]));
+            same(
+                "logits",
+                found.row(position).as_slice().unwrap(),
+                logits.at(&[row, slot]),
+            );
             let (norm, layers) = captured.values.split_last().unwrap();
-            same("final norm", norm.row(position).as_slice().unwrap(), final_norm.at(&[row, slot]));
+            same(
+                "final norm",
+                norm.row(position).as_slice().unwrap(),
+                final_norm.at(&[row, slot]),
+            );
             assert_eq!(layers.len(), hidden.shape[0]);
             for (layer, state) in layers.iter().enumerate() {
                 let expected = hidden.at(&[layer, row, slot]);
-                same(&format!("hidden {layer}"), state.row(position).as_slice().unwrap(), expected);
+                same(
+                    &format!("hidden {layer}"),
+                    state.row(position).as_slice().unwrap(),
+                    expected,
+                );
             }
         }
     }
@@ -95,7 +127,12 @@ fn unequal_batch(case: &Case) {
     for row in 0..rows.len() {
         let expected = logits.at(&[row, logits.shape[1] - 1]);
         let name = format!("{}: session, row {row}", case.name);
-        assert_close(&name, found.row(row).as_slice().unwrap(), expected, Tolerance::F32);
+        assert_close(
+            &name,
+            found.row(row).as_slice().unwrap(),
+            expected,
+            Tolerance::F32,
+        );
     }
 }
 
@@ -103,10 +140,18 @@ fn prompt_in_two_parts(case: &Case) {
     let at = case.golden.tokens("split.at").unwrap()[0][0] as usize;
     let logits = case.golden.floats("split.logits").unwrap();
     let mut session = case.model.begin(1).unwrap();
-    for (part, last) in [(&case.prompt[..at], at - 1), (&case.prompt[at..], case.prompt.len() - 1)] {
+    for (part, last) in [
+        (&case.prompt[..at], at - 1),
+        (&case.prompt[at..], case.prompt.len() - 1),
+    ] {
         let found = session.extend(&[part]).unwrap();
         let name = format!("{}: split, position {last}", case.name);
-        assert_close(&name, found.as_slice().unwrap(), logits.at(&[0, last]), Tolerance::F32);
+        assert_close(
+            &name,
+            found.as_slice().unwrap(),
+            logits.at(&[0, last]),
+            Tolerance::F32,
+        );
     }
 }
 
@@ -116,16 +161,36 @@ fn one_token_at_a_time(case: &Case) {
     for (position, &token) in case.prompt.iter().enumerate() {
         let found = session.append(&[token]).unwrap();
         let name = format!("{}: steps, position {position}", case.name);
-        assert_close(&name, found.as_slice().unwrap(), logits.at(&[0, position]), Tolerance::F32);
+        assert_close(
+            &name,
+            found.as_slice().unwrap(),
+            logits.at(&[0, position]),
+            Tolerance::F32,
+        );
     }
 }
 
 fn one_head_changed(case: &Case) {
     let changed = |part: &str, kind| HeadAblation::none().with(head(&case.golden, part), kind);
     let ablations = [
-        ("head_scaled", AblationKind::Contribution { factor: scalar(&case.golden, "head_scaled.factor") }),
-        ("head_uniform", AblationKind::Undifferentiated { epsilon: scalar(&case.golden, "head_uniform.eps") }),
-        ("head_near_uniform", AblationKind::Undifferentiated { epsilon: scalar(&case.golden, "head_near_uniform.eps") }),
+        (
+            "head_scaled",
+            AblationKind::Contribution {
+                factor: scalar(&case.golden, "head_scaled.factor"),
+            },
+        ),
+        (
+            "head_uniform",
+            AblationKind::Undifferentiated {
+                epsilon: scalar(&case.golden, "head_uniform.eps"),
+            },
+        ),
+        (
+            "head_near_uniform",
+            AblationKind::Undifferentiated {
+                epsilon: scalar(&case.golden, "head_near_uniform.eps"),
+            },
+        ),
     ];
     for (part, kind) in ablations {
         let ablation = changed(part, kind);
@@ -139,7 +204,12 @@ fn one_head_changed(case: &Case) {
         for (position, &token) in case.prompt.iter().enumerate() {
             let found = session.append(&[token]).unwrap();
             let name = format!("{}: {part} in a session, position {position}", case.name);
-            assert_close(&name, found.as_slice().unwrap(), logits.at(&[0, position]), Tolerance::F32);
+            assert_close(
+                &name,
+                found.as_slice().unwrap(),
+                logits.at(&[0, position]),
+                Tolerance::F32,
+            );
         }
     }
     // Nothing of it stays behind.
@@ -158,11 +228,25 @@ fn scores(case: &Case) {
         })
         .collect();
     let found: Vec<f32> = found.iter().map(|&score| score as f32).collect();
-    assert_close(&format!("{}: score", case.name), &found, &expected, Tolerance::F32);
+    assert_close(
+        &format!("{}: score", case.name),
+        &found,
+        &expected,
+        Tolerance::F32,
+    );
     // The plain path, by way of the default method, agrees.
-    let plain: Vec<f32> =
-        Plain(&case.model).score(prefix, continuation).unwrap().iter().map(|&score| score as f32).collect();
-    assert_close(&format!("{}: plain score", case.name), &plain, &expected, Tolerance::F32);
+    let plain: Vec<f32> = Plain(&case.model)
+        .score(prefix, continuation)
+        .unwrap()
+        .iter()
+        .map(|&score| score as f32)
+        .collect();
+    assert_close(
+        &format!("{}: plain score", case.name),
+        &plain,
+        &expected,
+        Tolerance::F32,
+    );
 }
 
 /// Only what an engine must bring, so that the trait's own defaults run.
@@ -224,24 +308,46 @@ cases! {
 #[test]
 fn bf16_run_is_as_near_as_transformers_own() {
     let golden = golden("llama-bf16").unwrap();
-    let model = TorchModel::open_with(golden.model(), LoadOptions::default().dtype(Dtype::Bf16)).unwrap();
+    let model =
+        TorchModel::open_with(golden.model(), LoadOptions::default().dtype(Dtype::Bf16)).unwrap();
     let prompt = golden.tokens("whole.input_ids").unwrap().remove(0);
     let output = run(&model, &[&prompt], HeadAblation::none());
-    check("llama-bf16 in bf16", &golden, "bfloat16", &output, Tolerance::BF16);
+    check(
+        "llama-bf16 in bf16",
+        &golden,
+        "bfloat16",
+        &output,
+        Tolerance::BF16,
+    );
 
     let exact = &golden.floats("whole.logits").unwrap().values;
-    let theirs = lm_testkit::root_mean_square(&golden.floats("bfloat16.logits").unwrap().values, exact).unwrap();
+    let theirs =
+        lm_testkit::root_mean_square(&golden.floats("bfloat16.logits").unwrap().values, exact)
+            .unwrap();
     let ours = lm_testkit::root_mean_square(output.logits[0].as_slice().unwrap(), exact).unwrap();
-    assert!(ours <= 1.5 * theirs, "{ours} against transformers' {theirs}");
+    assert!(
+        ours <= 1.5 * theirs,
+        "{ours} against transformers' {theirs}"
+    );
 }
 
 #[test]
 fn gguf_files_run_like_the_folder_they_were_made_of() {
     let golden = golden("gguf-llama").unwrap();
     let prompt = golden.tokens("whole.input_ids").unwrap().remove(0);
-    for (file, part) in [("f32.gguf", "f32"), ("f16.gguf", "f16"), ("q8_0.gguf", "q8_0")] {
+    for (file, part) in [
+        ("f32.gguf", "f32"),
+        ("f16.gguf", "f16"),
+        ("q8_0.gguf", "q8_0"),
+    ] {
         let model = TorchModel::open(golden.folder().join(file)).unwrap();
-        check(file, &golden, part, &run(&model, &[&prompt], HeadAblation::none()), Tolerance::F32);
+        check(
+            file,
+            &golden,
+            part,
+            &run(&model, &[&prompt], HeadAblation::none()),
+            Tolerance::F32,
+        );
     }
 }
 
@@ -251,17 +357,32 @@ fn gguf_rotary_scaling_from_a_tensor_and_from_metadata() {
     let prompt = golden.tokens("input_ids").unwrap().remove(0);
     for (file, part) in [("linear.gguf", "linear"), ("llama3.gguf", "llama3")] {
         let model = TorchModel::open(golden.folder().join(file)).unwrap();
-        check(file, &golden, part, &run(&model, &[&prompt], HeadAblation::none()), Tolerance::F32);
+        check(
+            file,
+            &golden,
+            part,
+            &run(&model, &[&prompt], HeadAblation::none()),
+            Tolerance::F32,
+        );
     }
 }
 
 #[test]
 fn one_model_has_one_hash_in_every_format() {
-    let hash = |path: std::path::PathBuf| lm_core::Checkpoint::open(path).unwrap().model_hash().unwrap().to_owned();
+    let hash = |path: std::path::PathBuf| {
+        lm_core::Checkpoint::open(path)
+            .unwrap()
+            .model_hash()
+            .unwrap()
+            .to_owned()
+    };
     let gguf = golden("gguf-llama").unwrap();
     assert_eq!(hash(gguf.model()), hash(gguf.folder().join("f32.gguf")));
     assert_ne!(hash(gguf.model()), hash(gguf.folder().join("q8_0.gguf")));
-    let (one, sharded) = (golden("llama-rope-llama3").unwrap(), golden("llama-sharded").unwrap());
+    let (one, sharded) = (
+        golden("llama-rope-llama3").unwrap(),
+        golden("llama-sharded").unwrap(),
+    );
     assert_eq!(hash(one.model()), hash(sharded.model()));
 }
 
@@ -276,7 +397,10 @@ fn a_row_draws_the_same_alone_and_in_a_batch() {
         .unwrap()
         .into_iter()
         .enumerate()
-        .map(|(index, tokens)| Request { id: format!("item {index}"), tokens })
+        .map(|(index, tokens)| Request {
+            id: format!("item {index}"),
+            tokens,
+        })
         .collect();
     let options = GenerateOptions {
         sampling: lm_core::Sampling::temperature(1.0),
@@ -286,16 +410,32 @@ fn a_row_draws_the_same_alone_and_in_a_batch() {
         ..GenerateOptions::default()
     };
     let generate = |requests: &[Request], batch: usize| {
-        let options = GenerateOptions { batch, ..options.clone() };
-        lm_core::generate::generate(&model, text, requests, &options, &mut lm_core::generate::ignore).unwrap()
+        let options = GenerateOptions {
+            batch,
+            ..options.clone()
+        };
+        lm_core::generate::generate(
+            &model,
+            text,
+            requests,
+            &options,
+            &mut lm_core::generate::ignore,
+        )
+        .unwrap()
     };
     let tokens = |generations: &[Vec<lm_core::Generation>]| -> Vec<Vec<Vec<u32>>> {
-        generations.iter().map(|all| all.iter().map(|one| one.tokens.clone()).collect()).collect()
+        generations
+            .iter()
+            .map(|all| all.iter().map(|one| one.tokens.clone()).collect())
+            .collect()
     };
     let together = tokens(&generate(&requests, 16));
     assert_eq!(together, tokens(&generate(&requests, 16)));
     assert_eq!(together, tokens(&generate(&requests, 2)));
-    let alone: Vec<_> = requests.iter().flat_map(|request| tokens(&generate(std::slice::from_ref(request), 1))).collect();
+    let alone: Vec<_> = requests
+        .iter()
+        .flat_map(|request| tokens(&generate(std::slice::from_ref(request), 1)))
+        .collect();
     assert_eq!(together, alone);
     assert_ne!(together[0][0], together[0][1], "samples differ");
 }

@@ -1,8 +1,11 @@
 //! SmolLM2's tokenizer from the demo model's GGUF metadata against `golden/tokenizer-smollm2`.
 
+use std::sync::LazyLock;
+
 use lm_core::tokenizer::{GgufVocabulary, Tokenizer};
 use lm_core::weights::gguf::{Gguf, Metadata};
 use lm_testkit::{demo_model_or_skip, golden_folder};
+use proptest::prelude::*;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -99,6 +102,39 @@ fn the_stream_gives_the_same_text_in_whole_characters() {
             text.push_str(&stream.finish().unwrap());
             assert_eq!(&text, whole);
         }
+    }
+}
+
+static DEMO: LazyLock<Option<Tokenizer>> = LazyLock::new(|| {
+    let model = lm_testkit::demo_model()?;
+    Some(Tokenizer::from_gguf_vocabulary(vocabulary(&model)).unwrap())
+});
+
+proptest! {
+    /// Any ids: half characters, special tokens, ids beyond the vocabulary. The first ids after the special tokens are
+    /// single bytes, so they are drawn more often.
+    #[test]
+    fn the_stream_is_the_whole_decoding(
+        ids in prop::collection::vec(prop_oneof![3 => 0_u32..290, 1 => 0_u32..49_200], 0..40),
+        skip_special: bool,
+    ) {
+        // The other tests of this file say that they are skipped.
+        let Some(tokenizer) = DEMO.as_ref() else { return Ok(()) };
+        let mut stream = tokenizer.decode_stream(skip_special);
+        let mut text = String::new();
+        for &id in &ids {
+            text.push_str(&stream.push(id).unwrap());
+        }
+        text.push_str(&stream.finish().unwrap());
+        prop_assert_eq!(text, tokenizer.decode(&ids, skip_special).unwrap());
+    }
+
+    /// A byte-level vocabulary loses nothing.
+    #[test]
+    fn decoding_gives_the_text_back(text in "\\PC{0,40}|[ \t\r\n0-9a-zé😀<|>]{0,40}") {
+        let Some(tokenizer) = DEMO.as_ref() else { return Ok(()) };
+        let ids = tokenizer.encode_fragment(&text).unwrap();
+        prop_assert_eq!(tokenizer.decode(&ids, false).unwrap(), text);
     }
 }
 

@@ -46,17 +46,17 @@ pub enum TemplateError {
         limit: usize,
     },
 
-    /// One tag of the template is longer than any real one. The engine needs time that grows with the cube of a chain
-    /// of operators, before it counts its work.
-    #[error("{origin}, line {line}: a tag of {found} bytes; at most {limit} are accepted")]
-    TagTooLong {
+    /// One tag of the template has more operators than any real one. The engine folds constants before it counts its
+    /// work, in a time that grows with the cube of their number.
+    #[error("{origin}, line {line}: a tag with {found} operators; at most {limit} are accepted")]
+    TooManyOperators {
         /// Where the template came from.
         origin: String,
         /// 1-based line on which the tag begins.
         line: usize,
-        /// Its length in bytes.
+        /// How many it has.
         found: usize,
-        /// The cap in bytes.
+        /// The cap.
         limit: usize,
     },
 

@@ -18,6 +18,8 @@ pub(super) enum TagKind {
 pub(super) struct Tag {
     pub(super) kind: TagKind,
     pub(super) inside: Range<usize>,
+    /// Operators outside strings: arithmetic, `~`, comparisons and `not`.
+    pub(super) operators: usize,
 }
 
 /// Finds the tags in order; a tag that is not closed reaches to the end. Raw blocks have no tags inside.
@@ -36,7 +38,7 @@ pub(super) fn tags(source: &str) -> impl Iterator<Item = Tag> + '_ {
                 }
             };
             let start = open + 2;
-            let end = end_of_tag(source, start, kind);
+            let (end, operators) = end_of_tag(source, start, kind);
             at = end + 2;
             if kind == TagKind::Statement && word(&source[start..end]) == "raw" {
                 at = source
@@ -47,6 +49,7 @@ pub(super) fn tags(source: &str) -> impl Iterator<Item = Tag> + '_ {
             return Some(Tag {
                 kind,
                 inside: start..end,
+                operators,
             });
         }
     })
@@ -60,8 +63,9 @@ pub(super) fn word(inside: &str) -> &str {
         .trim()
 }
 
-/// Strings and brackets are skipped, so that `"}}"` and nested dictionaries do not end a tag.
-fn end_of_tag(source: &str, start: usize, kind: TagKind) -> usize {
+/// Where a tag ends and how many operators it has. Strings and brackets are skipped, so that `"}}"` and nested
+/// dictionaries do not end it.
+fn end_of_tag(source: &str, start: usize, kind: TagKind) -> (usize, usize) {
     let close: &[u8] = match kind {
         TagKind::Comment => b"#}",
         TagKind::Expression => b"}}",
@@ -70,12 +74,13 @@ fn end_of_tag(source: &str, start: usize, kind: TagKind) -> usize {
     let bytes = source.as_bytes();
     let mut balance = 0_i64;
     let mut quote = None;
+    let mut operators = 0;
     let mut at = start;
     while let Some(&byte) = bytes.get(at) {
         match (quote, byte) {
             _ if kind == TagKind::Comment => {
                 if bytes[at..].starts_with(close) {
-                    return at;
+                    return (at, operators);
                 }
             }
             (Some(_), b'\\') => at += 1,
@@ -84,15 +89,21 @@ fn end_of_tag(source: &str, start: usize, kind: TagKind) -> usize {
                     quote = None;
                 }
             }
-            (None, _) if balance == 0 && bytes[at..].starts_with(close) => return at,
+            (None, _) if balance == 0 && bytes[at..].starts_with(close) => {
+                return (at, operators);
+            }
             (None, b'"' | b'\'') => quote = Some(byte),
             (None, b'(' | b'[' | b'{') => balance += 1,
             (None, b')' | b']' | b'}') => balance -= 1,
+            (None, b'~' | b'+' | b'-' | b'*' | b'/' | b'%' | b'<' | b'>' | b'=' | b'!') => {
+                operators += 1;
+            }
+            (None, b'n') if bytes[at..].starts_with(b"not") => operators += 1,
             (None, _) => {}
         }
         at += 1;
     }
-    bytes.len()
+    (bytes.len(), operators)
 }
 
 #[cfg(test)]
@@ -116,6 +127,10 @@ mod tests {
                 (Expression, " open"),
             ]
         );
+        let operators: Vec<_> = tags(source).map(|tag| tag.operators).collect();
+        assert_eq!(operators, [0, 0, 3, 0, 0]);
+        let count = |source| tags(source).map(|tag| tag.operators).sum::<usize>();
+        assert_eq!(count("{{ not a ~ 'b + c' ** -1 }}{# 1 + 1 #} 1 + 1"), 5);
         assert_eq!(word("- raw -"), "raw");
     }
 }

@@ -8,7 +8,7 @@ use minijinja::{Error, ErrorKind, Value};
 use sha2::{Digest, Sha256};
 
 use super::engine::{Engine, Failure, Raised, on_big_stack};
-use super::scan::{Tag, TagKind, tags};
+use super::scan::tags;
 use super::strftime::strftime;
 use super::{Conversation, TemplateError};
 use crate::tokenizer::SpecialTokens;
@@ -17,8 +17,8 @@ use crate::tokenizer::SpecialTokens;
 /// for this one.
 const MAX_TEMPLATE_BYTES: usize = 128 << 10;
 
-/// The longest single tag accepted, in bytes. The longest in common use print some paragraphs and have about 5 KB.
-const MAX_TAG_BYTES: usize = 8 << 10;
+/// The most operators accepted in a single tag; those in common use have some dozens.
+const MAX_OPERATORS: usize = 512;
 
 /// Names under which a message's reasoning is found; templates read the first.
 const REASONING_FIELDS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
@@ -122,7 +122,7 @@ impl ChatTemplate {
     /// Compiles a template; `origin` (a file, a metadata key) names it in errors.
     ///
     /// # Errors
-    /// [`TemplateError::TooLarge`], [`TemplateError::TagTooLong`], [`TemplateError::Syntax`] with the line.
+    /// [`TemplateError::TooLarge`], [`TemplateError::TooManyOperators`], [`TemplateError::Syntax`] with the line.
     pub fn new(
         source: impl Into<String>,
         origin: impl Into<String>,
@@ -135,14 +135,13 @@ impl ChatTemplate {
                 limit: MAX_TEMPLATE_BYTES,
             });
         }
-        let too_long = |tag: &Tag| tag.kind != TagKind::Comment && tag.inside.len() > MAX_TAG_BYTES;
-        if let Some(tag) = tags(&source).find(too_long) {
+        if let Some(tag) = tags(&source).find(|tag| tag.operators > MAX_OPERATORS) {
             let before = &source.as_bytes()[..tag.inside.start];
-            return Err(TemplateError::TagTooLong {
+            return Err(TemplateError::TooManyOperators {
                 origin,
                 line: before.iter().filter(|&&byte| byte == b'\n').count() + 1,
-                found: tag.inside.len(),
-                limit: MAX_TAG_BYTES,
+                found: tag.operators,
+                limit: MAX_OPERATORS,
             });
         }
         let engine = on_big_stack(&origin, || Engine::compile(&source))?.map_err(|error| {
@@ -241,6 +240,12 @@ impl ChatTemplate {
         };
         let trims = !text[at + mark.len()..].starts_with(probe);
         text.truncate(at);
+        // A template may show the message earlier as well.
+        if text.contains(&mark) {
+            text = text
+                .replace(&format!("{mark}{probe}"), "")
+                .replace(&mark, "");
+        }
         if trims {
             // Only what ends the content is trimmed, never the header before an empty one.
             let trimmed = last.content.trim_end().len();

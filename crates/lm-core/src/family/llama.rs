@@ -3,14 +3,22 @@
 use super::{ConfigSource, Family, JsonConfig, MetadataConfig, Source, Transform};
 use crate::Result;
 use crate::spec::{
-    Activation, AttentionSpec, DecoderSpec, LayerPart, MlpKind, MlpSpec, NormKind, NormSpec, Part, RotaryScaling,
-    RotarySpec, RotaryStyle,
+    Activation, AttentionSpec, DecoderSpec, LayerPart, MlpKind, MlpSpec, NormKind, NormSpec, Part,
+    RotaryScaling, RotarySpec, RotaryStyle,
 };
 
-pub(super) const FAMILY: Family = Family { name: "llama", from_json, from_gguf, hf_source, gguf_source };
+pub(super) const FAMILY: Family = Family {
+    name: "llama",
+    from_json,
+    from_gguf,
+    hf_source,
+    gguf_source,
+};
 
 /// How GGUF stores Llama 3.1's rotary scaling.
 const ROTARY_FACTORS: &str = "rope_freqs.weight";
+
+const NO_EXPERTS: &str = "none: mixtures of experts are not read";
 
 fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
     let hidden_size = config.usize("hidden_size")?;
@@ -23,6 +31,11 @@ fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
         "silu" | "swish" => Activation::Silu,
         other => return Err(config.wrong("hidden_act", "`silu`", format!("`{other}`"))),
     };
+    for key in ["num_local_experts", "num_experts", "n_routed_experts"] {
+        if let Some(experts) = config.usize_or_none(key)?.filter(|&experts| experts > 0) {
+            return Err(config.wrong(key, NO_EXPERTS, experts.to_string()));
+        }
+    }
     let (theta, scaling) = config.rotary(10_000.0)?;
     let bias = config.bool_or("attention_bias", false)?;
     let spec = DecoderSpec {
@@ -30,17 +43,29 @@ fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
         vocab_size: config.usize("vocab_size")?,
         hidden_size,
         layers: config.usize("num_hidden_layers")?,
-        context_length: config.usize_or_none("max_position_embeddings")?.unwrap_or(2048),
-        norm: NormSpec { kind: NormKind::Rms, epsilon: config.f64_or_none("rms_norm_eps")?.unwrap_or(1e-6) },
+        context_length: config
+            .usize_or_none("max_position_embeddings")?
+            .unwrap_or(2048),
+        norm: NormSpec {
+            kind: NormKind::Rms,
+            epsilon: config.f64_or_none("rms_norm_eps")?.unwrap_or(1e-6),
+        },
         attention: AttentionSpec {
             heads,
-            kv_heads: config.usize_or_none("num_key_value_heads")?.unwrap_or(heads),
+            kv_heads: config
+                .usize_or_none("num_key_value_heads")?
+                .unwrap_or(heads),
             head_dim,
             qkv_bias: bias,
             output_bias: bias,
             scale: attention_scale(head_dim),
         },
-        rotary: RotarySpec { theta, dim: head_dim, style: RotaryStyle::Half, scaling },
+        rotary: RotarySpec {
+            theta,
+            dim: head_dim,
+            style: RotaryStyle::Half,
+            scaling,
+        },
         mlp: MlpSpec {
             kind: MlpKind::Gated,
             intermediate_size: config.usize("intermediate_size")?,
@@ -60,27 +85,51 @@ fn from_gguf(config: &MetadataConfig<'_>) -> Result<DecoderSpec> {
         Some(head_dim) => head_dim,
         None => divided(config, "llama.attention.head_count", hidden_size, heads)?,
     };
-    if let Some(experts) = config.usize_or_none("expert_count")?.filter(|&experts| experts > 0) {
-        return Err(config.wrong("llama.expert_count", "none: mixtures of experts are not read", experts.to_string()));
+    if let Some(experts) = config
+        .usize_or_none("expert_count")?
+        .filter(|&experts| experts > 0)
+    {
+        return Err(config.wrong("llama.expert_count", NO_EXPERTS, experts.to_string()));
+    }
+    if let Some(rotated) = config
+        .usize_or_none("rope.dimension_count")?
+        .filter(|&rotated| rotated != head_dim)
+    {
+        // The rows of Q and K are put back as if whole heads were rotated.
+        let expected = format!("the head's width {head_dim}");
+        return Err(config.wrong("llama.rope.dimension_count", &expected, rotated.to_string()));
     }
     let scaling = match config.str_or_none("rope.scaling.type")? {
         None | Some("none") if config.has_tensor(ROTARY_FACTORS) => RotaryScaling::Factors,
         None | Some("none") => RotaryScaling::None,
-        Some("linear") => RotaryScaling::Linear { factor: config.f64("rope.scaling.factor")? },
+        Some("linear") => RotaryScaling::Linear {
+            factor: config.positive("rope.scaling.factor")?,
+        },
         Some(other) => {
-            return Err(config.wrong("llama.rope.scaling.type", "`none` or `linear`", format!("`{other}`")));
+            return Err(config.wrong(
+                "llama.rope.scaling.type",
+                "`none` or `linear`",
+                format!("`{other}`"),
+            ));
         }
     };
     let spec = DecoderSpec {
         family: FAMILY.name.to_owned(),
-        vocab_size: config.usize_or_none("vocab_size")?.unwrap_or(config.rows("token_embd.weight")),
+        vocab_size: config
+            .usize_or_none("vocab_size")?
+            .unwrap_or(config.rows("token_embd.weight")),
         hidden_size,
         layers: config.usize("block_count")?,
         context_length: config.usize("context_length")?,
-        norm: NormSpec { kind: NormKind::Rms, epsilon: config.f64("attention.layer_norm_rms_epsilon")? },
+        norm: NormSpec {
+            kind: NormKind::Rms,
+            epsilon: config.f64("attention.layer_norm_rms_epsilon")?,
+        },
         attention: AttentionSpec {
             heads,
-            kv_heads: config.usize_or_none("attention.head_count_kv")?.unwrap_or(heads),
+            kv_heads: config
+                .usize_or_none("attention.head_count_kv")?
+                .unwrap_or(heads),
             head_dim,
             qkv_bias: false,
             output_bias: false,
@@ -88,7 +137,7 @@ fn from_gguf(config: &MetadataConfig<'_>) -> Result<DecoderSpec> {
         },
         rotary: RotarySpec {
             theta: config.f64_or_none("rope.freq_base")?.unwrap_or(10_000.0),
-            dim: config.usize_or_none("rope.dimension_count")?.unwrap_or(head_dim),
+            dim: head_dim,
             style: RotaryStyle::Half,
             scaling,
         },
@@ -100,13 +149,39 @@ fn from_gguf(config: &MetadataConfig<'_>) -> Result<DecoderSpec> {
         },
         tied_embeddings: !config.has_tensor("output.weight"),
     };
-    spec.check(&|key, expected, found| config.wrong(key, expected, found))?;
+    spec.check(&|key, expected, found| config.wrong(gguf_key(key), expected, found))?;
     Ok(spec)
 }
 
-fn divided(config: &dyn ConfigSource, key: &str, hidden_size: usize, heads: usize) -> Result<usize> {
+/// What GGUF calls a key of `config.json`.
+fn gguf_key(key: &str) -> &str {
+    match key {
+        "vocab_size" => "llama.vocab_size",
+        "hidden_size" => "llama.embedding_length",
+        "num_hidden_layers" => "llama.block_count",
+        "num_attention_heads" => "llama.attention.head_count",
+        "num_key_value_heads" => "llama.attention.head_count_kv",
+        "head_dim" => "llama.attention.key_length",
+        "intermediate_size" => "llama.feed_forward_length",
+        "max_position_embeddings" => "llama.context_length",
+        "rms_norm_eps" => "llama.attention.layer_norm_rms_epsilon",
+        "rope_theta" => "llama.rope.freq_base",
+        other => other,
+    }
+}
+
+fn divided(
+    config: &dyn ConfigSource,
+    key: &str,
+    hidden_size: usize,
+    heads: usize,
+) -> Result<usize> {
     if heads == 0 || !hidden_size.is_multiple_of(heads) {
-        return Err(config.wrong(key, &format!("a divisor of the hidden size {hidden_size}"), heads.to_string()));
+        return Err(config.wrong(
+            key,
+            &format!("a divisor of the hidden size {hidden_size}"),
+            heads.to_string(),
+        ));
     }
     Ok(hidden_size / heads)
 }
@@ -144,7 +219,10 @@ fn hf_source(_: &DecoderSpec, part: Part) -> Source {
             format!("model.layers.{layer}.{name}")
         }
     };
-    Source { name, transform: Transform::None }
+    Source {
+        name,
+        transform: Transform::None,
+    }
 }
 
 fn gguf_source(spec: &DecoderSpec, part: Part) -> Source {
@@ -156,9 +234,13 @@ fn gguf_source(spec: &DecoderSpec, part: Part) -> Source {
         Part::RotaryFactors => ROTARY_FACTORS.to_owned(),
         Part::Layer(layer, tensor) => {
             if matches!(tensor, LayerPart::Query | LayerPart::QueryBias) {
-                transform = Transform::UninterleaveHeads { heads: spec.attention.heads };
+                transform = Transform::UninterleaveHeads {
+                    heads: spec.attention.heads,
+                };
             } else if matches!(tensor, LayerPart::Key | LayerPart::KeyBias) {
-                transform = Transform::UninterleaveHeads { heads: spec.attention.kv_heads };
+                transform = Transform::UninterleaveHeads {
+                    heads: spec.attention.kv_heads,
+                };
             }
             let name = match tensor {
                 LayerPart::AttentionNorm => "attn_norm.weight",

@@ -8,7 +8,7 @@ mod llama;
 
 use std::path::Path;
 
-pub(crate) use config::{ConfigSource, JsonConfig, MetadataConfig};
+pub(crate) use config::{ConfigSource, JsonConfig, MetadataConfig, short};
 
 use crate::spec::{DecoderSpec, Part};
 use crate::{Error, Result};
@@ -53,15 +53,23 @@ const FAMILIES: &[&Family] = &[&llama::FAMILY];
 
 /// The family called `name` in the file `path`.
 pub(crate) fn find(name: &str, path: &Path) -> Result<&'static Family> {
-    FAMILIES.iter().copied().find(|family| family.name == name).ok_or_else(|| Error::UnknownFamily {
-        path: path.to_owned(),
-        found: format!("`{name}`"),
-        known: known_names(),
-    })
+    FAMILIES
+        .iter()
+        .copied()
+        .find(|family| family.name == name)
+        .ok_or_else(|| Error::UnknownFamily {
+            path: path.to_owned(),
+            found: format!("`{name}`"),
+            known: known_names(),
+        })
 }
 
 pub(crate) fn known_names() -> String {
-    FAMILIES.iter().map(|family| format!("`{}`", family.name)).collect::<Vec<_>>().join(", ")
+    FAMILIES
+        .iter()
+        .map(|family| format!("`{}`", family.name))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 impl Transform {

@@ -44,7 +44,8 @@ impl AttentionMask {
             Mask::Everything => Self::Everything,
             Mask::Causal => Self::Causal,
             Mask::Explicit(sees) => {
-                let mask = Tensor::f_from_slice(sees)?.f_view([rows as i64, 1, width as i64, -1])?;
+                let mask =
+                    Tensor::f_from_slice(sees)?.f_view([rows as i64, 1, width as i64, -1])?;
                 Self::Explicit(mask.f_to_device(device)?)
             }
         })
@@ -79,7 +80,9 @@ impl Edits {
         }
         let mut factors = vec![(None, None); layers];
         for edit in ablation.edits() {
-            let Some((query, output)) = factors.get_mut(edit.head.layer) else { continue };
+            let Some((query, output)) = factors.get_mut(edit.head.layer) else {
+                continue;
+            };
             let (slot, factor) = match edit.kind {
                 AblationKind::Undifferentiated { epsilon } => (query, epsilon),
                 AblationKind::Contribution { factor } => (output, factor),
@@ -90,13 +93,20 @@ impl Edits {
             }
         }
         let on_device = |factors: Option<Vec<f32>>| -> Result<Option<Tensor>> {
-            let Some(factors) = factors else { return Ok(None) };
+            let Some(factors) = factors else {
+                return Ok(None);
+            };
             let factors = Tensor::f_from_slice(&factors)?.f_view([1, -1, 1, 1])?;
             Ok(Some(factors.f_to_kind(kind)?.f_to_device(device)?))
         };
         let layers = factors
             .into_iter()
-            .map(|(query, output)| Ok(LayerEdit { query: on_device(query)?, output: on_device(output)? }))
+            .map(|(query, output)| {
+                Ok(LayerEdit {
+                    query: on_device(query)?,
+                    output: on_device(output)?,
+                })
+            })
             .collect::<Result<_>>()?;
         Ok(Self { layers })
     }
@@ -119,7 +129,9 @@ impl Attention {
         let (rows, width, _) = x.size3()?;
         let dim = self.spec.head_dim as i64;
         let split = |projected: Tensor, heads: usize| -> Result<Tensor> {
-            Ok(projected.f_view([rows, width, heads as i64, dim])?.f_transpose(1, 2)?)
+            Ok(projected
+                .f_view([rows, width, heads as i64, dim])?
+                .f_transpose(1, 2)?)
         };
         let query = split(self.query.forward(x)?, self.spec.heads)?;
         let key = split(self.key.forward(x)?, self.spec.kv_heads)?;
@@ -146,7 +158,13 @@ impl Attention {
     }
 
     /// `[row, head, query, head_dim]` over keys and values `[row, kv_head, key, head_dim]`.
-    fn attend(&self, query: &Tensor, key: &Tensor, value: &Tensor, mask: &AttentionMask) -> Result<Tensor> {
+    fn attend(
+        &self,
+        query: &Tensor,
+        key: &Tensor,
+        value: &Tensor,
+        mask: &AttentionMask,
+    ) -> Result<Tensor> {
         let (explicit, causal) = match mask {
             AttentionMask::Everything => (None, false),
             AttentionMask::Causal => (None, true),

@@ -48,7 +48,14 @@ impl KvCache {
             kind,
             device,
         };
-        Self { layers: Vec::new(), shape, rows, capacity: 0, start: 0, width: 0 }
+        Self {
+            layers: Vec::new(),
+            shape,
+            rows,
+            capacity: 0,
+            start: 0,
+            width: 0,
+        }
     }
 
     /// Makes room for the slots `start..start + width`, and has the next [`KvCache::append`]s write there.
@@ -62,7 +69,12 @@ impl KvCache {
             let mut layers = Vec::with_capacity(self.shape.layers);
             for layer in 0..self.shape.layers {
                 let grown = |old: Option<&Tensor>| -> Result<Tensor> {
-                    let size = [self.rows as i64, self.shape.kv_heads, capacity as i64, self.shape.head_dim];
+                    let size = [
+                        self.rows as i64,
+                        self.shape.kv_heads,
+                        capacity as i64,
+                        self.shape.head_dim,
+                    ];
                     let grown = Tensor::f_empty(size, (self.shape.kind, self.shape.device))?;
                     if let Some(old) = old.filter(|_| start > 0) {
                         let kept = old.f_narrow(2, 0, start as i64)?;
@@ -71,7 +83,10 @@ impl KvCache {
                     Ok(grown)
                 };
                 let old = self.layers.get(layer);
-                layers.push((grown(old.map(|(key, _)| key))?, grown(old.map(|(_, value)| value))?));
+                layers.push((
+                    grown(old.map(|(key, _)| key))?,
+                    grown(old.map(|(_, value)| value))?,
+                ));
             }
             self.layers = layers;
             self.capacity = capacity;
@@ -82,12 +97,20 @@ impl KvCache {
     }
 
     /// Writes the new keys and values of `layer` and returns views of all, `[row, kv_head, slot, head_dim]`.
-    pub(super) fn append(&mut self, layer: usize, key: &Tensor, value: &Tensor) -> Result<(Tensor, Tensor)> {
+    pub(super) fn append(
+        &mut self,
+        layer: usize,
+        key: &Tensor,
+        value: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
         let (start, width) = (self.start as i64, self.width as i64);
         let (keys, values) = &self.layers[layer];
         keys.f_narrow(2, start, width)?.f_copy_(key)?;
         values.f_narrow(2, start, width)?.f_copy_(value)?;
-        Ok((keys.f_narrow(2, 0, start + width)?, values.f_narrow(2, 0, start + width)?))
+        Ok((
+            keys.f_narrow(2, 0, start + width)?,
+            values.f_narrow(2, 0, start + width)?,
+        ))
     }
 
     /// Keeps, repeats and reorders rows; only the first `slots` slots are kept.
@@ -96,10 +119,17 @@ impl KvCache {
         let index = Tensor::f_from_slice(&index)?.f_to_device(self.shape.device)?;
         // Room for what is to come, so that the first step after a fork does not copy everything again.
         let capacity = (slots + 1).next_multiple_of(STEP);
-        let size = [rows.len() as i64, self.shape.kv_heads, capacity as i64, self.shape.head_dim];
+        let size = [
+            rows.len() as i64,
+            self.shape.kv_heads,
+            capacity as i64,
+            self.shape.head_dim,
+        ];
         let picked = |old: &Tensor| -> Result<Tensor> {
             let new = Tensor::f_empty(size, (self.shape.kind, self.shape.device))?;
-            let old = old.f_narrow(2, 0, slots as i64)?.f_index_select(0, &index)?;
+            let old = old
+                .f_narrow(2, 0, slots as i64)?
+                .f_index_select(0, &index)?;
             new.f_narrow(2, 0, slots as i64)?.f_copy_(&old)?;
             Ok(new)
         };

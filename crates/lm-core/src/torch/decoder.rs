@@ -57,7 +57,9 @@ impl Decoder {
     ) -> Result<Tensor> {
         let (rows, width) = (input.chunks.len(), input.step.width);
         let on_device = |values: &[i64]| -> Result<Tensor> {
-            Ok(Tensor::f_from_slice(values)?.f_view([rows as i64, width as i64])?.f_to_device(self.device)?)
+            Ok(Tensor::f_from_slice(values)?
+                .f_view([rows as i64, width as i64])?
+                .f_to_device(self.device)?)
         };
         let mut ids = Vec::with_capacity(rows * width);
         for chunk in input.chunks {
@@ -67,7 +69,9 @@ impl Decoder {
         }
         let shared = Shared {
             rotary: &self.rotary,
-            angles: self.rotary.angles(&on_device(&input.step.positions)?, self.kind)?,
+            angles: self
+                .rotary
+                .angles(&on_device(&input.step.positions)?, self.kind)?,
             mask: AttentionMask::new(&input.step.mask, rows, width, self.device)?,
             edits: input.edits,
         };
@@ -77,8 +81,12 @@ impl Decoder {
         let mut x = Tensor::f_embedding(&self.embedding, &on_device(&ids)?, -1, false, false)?;
         states.keep(Site::Hidden(0), &x)?;
         for (layer, block) in self.blocks.iter().enumerate() {
-            let attended =
-                block.attention.forward(layer, &block.attention_norm.forward(&x)?, &shared, cache.as_deref_mut())?;
+            let attended = block.attention.forward(
+                layer,
+                &block.attention_norm.forward(&x)?,
+                &shared,
+                cache.as_deref_mut(),
+            )?;
             x = x.f_add(&attended)?;
             x = x.f_add(&block.mlp.forward(&block.mlp_norm.forward(&x)?)?)?;
             states.keep(Site::Hidden(layer + 1), &x)?;
@@ -144,7 +152,8 @@ impl<'a> States<'a> {
     }
 
     pub(super) fn finish(self) -> Result<Vec<Captured>> {
-        let missing = |site: &Site| Error::argument("site", "one the model has", format!("{site:?}"));
+        let missing =
+            |site: &Site| Error::argument("site", "one the model has", format!("{site:?}"));
         self.kept
             .into_iter()
             .map(|row| {

@@ -48,7 +48,10 @@ pub(super) enum Mask {
 
 impl Layout {
     pub(super) fn new(rows: usize) -> Self {
-        Self { slots: 0, rows: vec![Row::default(); rows] }
+        Self {
+            slots: 0,
+            rows: vec![Row::default(); rows],
+        }
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -83,7 +86,15 @@ impl Layout {
             }
         }
         let mask = next.mask(start);
-        (next, Step { start, width, positions, mask })
+        (
+            next,
+            Step {
+                start,
+                width,
+                positions,
+                mask,
+            },
+        )
     }
 
     fn mask(&self, start: usize) -> Mask {
@@ -112,7 +123,10 @@ impl Layout {
 
     /// The layout of the rows `rows`, which must exist.
     pub(super) fn selected(&self, rows: &[usize]) -> Self {
-        Self { slots: self.slots, rows: rows.iter().map(|&row| self.rows[row].clone()).collect() }
+        Self {
+            slots: self.slots,
+            rows: rows.iter().map(|&row| self.rows[row].clone()).collect(),
+        }
     }
 
     /// The layout with each row cut to `lengths[row]` tokens, which it must have.
@@ -181,7 +195,11 @@ mod tests {
                     *slot = slot.filter(|&position| position < length as i64);
                 }
             }
-            let used = |row: &Vec<Option<i64>>| row.iter().rposition(Option::is_some).map_or(0, |slot| slot + 1);
+            let used = |row: &Vec<Option<i64>>| {
+                row.iter()
+                    .rposition(Option::is_some)
+                    .map_or(0, |slot| slot + 1)
+            };
             let slots = self.rows.iter().map(used).max().unwrap();
             self.rows.iter_mut().for_each(|row| row.truncate(slots));
         }

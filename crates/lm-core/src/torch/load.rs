@@ -26,7 +26,10 @@ pub(super) fn decoder(checkpoint: &Checkpoint, options: LoadOptions) -> Result<D
     };
     let spec = checkpoint.spec();
     let parts = spec.parts();
-    let loaded = parts.par_iter().map(|&part| loader.load(part)).collect::<Result<Vec<_>>>()?;
+    let loaded = parts
+        .par_iter()
+        .map(|&part| loader.load(part))
+        .collect::<Result<Vec<_>>>()?;
     // In the order of `parts`, which is the order they are taken in.
     assemble(spec, &mut parts.into_iter().zip(loaded), &loader)
 }
@@ -62,7 +65,11 @@ impl Loader<'_> {
         let expected = stored.shape.iter().product::<usize>() * element;
         if stored.bytes.len() != expected {
             // The readers check this; from_blob would read whatever lies behind.
-            return Err(Error::argument("tensor bytes", expected.to_string(), stored.bytes.len()));
+            return Err(Error::argument(
+                "tensor bytes",
+                expected.to_string(),
+                stored.bytes.len(),
+            ));
         }
         if !stored.bytes.as_ptr().addr().is_multiple_of(element) {
             return Ok(Tensor::f_from_data_size(stored.bytes, &size, kind)?);
@@ -73,7 +80,9 @@ impl Loader<'_> {
         }
         // SAFETY: pointer, length and alignment were just checked, any bits are valid numbers, and the mapped file outlives
         // the tensor: `TorchModel` owns the checkpoint and drops the decoder before it. Nothing writes through the tensor.
-        Ok(unsafe { Tensor::f_from_blob(stored.bytes.as_ptr(), &size, &strides, kind, Device::Cpu) }?)
+        Ok(unsafe {
+            Tensor::f_from_blob(stored.bytes.as_ptr(), &size, &strides, kind, Device::Cpu)
+        }?)
     }
 
     fn dequantized(
@@ -107,7 +116,11 @@ impl Loader<'_> {
             return Ok(());
         }
         let values = self.checkpoint.read_f32(part)?;
-        match values.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+        match values
+            .iter()
+            .enumerate()
+            .find(|(_, value)| !value.is_finite())
+        {
             Some((index, &value)) => Err(Error::NotFinite {
                 name: name.to_owned(),
                 path: self.checkpoint.path().to_owned(),
@@ -135,18 +148,26 @@ fn assemble(
 ) -> Result<Decoder> {
     let mut waiting: std::collections::HashMap<Part, Tensor> = loaded.collect();
     let mut take = |part: Part| -> Result<Frozen> {
-        waiting.remove(&part).map(Frozen::new).ok_or_else(|| Error::MissingTensor {
-            name: part.to_string(),
-            path: loader.checkpoint.path().to_owned(),
-        })
+        waiting
+            .remove(&part)
+            .map(Frozen::new)
+            .ok_or_else(|| Error::MissingTensor {
+                name: part.to_string(),
+                path: loader.checkpoint.path().to_owned(),
+            })
     };
-    let norm = |weight: Frozen| Norm { weight, spec: spec.norm };
+    let norm = |weight: Frozen| Norm {
+        weight,
+        spec: spec.norm,
+    };
     let mut blocks = Vec::with_capacity(spec.layers);
     for layer in 0..spec.layers {
         let mut linear = |weight, bias: Option<LayerPart>| -> Result<Linear> {
             Ok(Linear {
                 weight: take(Part::Layer(layer, weight))?,
-                bias: bias.map(|bias| take(Part::Layer(layer, bias))).transpose()?,
+                bias: bias
+                    .map(|bias| take(Part::Layer(layer, bias)))
+                    .transpose()?,
             })
         };
         let qkv = |bias| spec.attention.qkv_bias.then_some(bias);
@@ -155,7 +176,10 @@ fn assemble(
             query: linear(LayerPart::Query, qkv(LayerPart::QueryBias))?,
             key: linear(LayerPart::Key, qkv(LayerPart::KeyBias))?,
             value: linear(LayerPart::Value, qkv(LayerPart::ValueBias))?,
-            output: linear(LayerPart::Output, spec.attention.output_bias.then_some(LayerPart::OutputBias))?,
+            output: linear(
+                LayerPart::Output,
+                spec.attention.output_bias.then_some(LayerPart::OutputBias),
+            )?,
             spec: spec.attention,
         };
         let mlp = Mlp {
@@ -180,7 +204,11 @@ fn assemble(
         embedding: take(Part::Embedding)?,
         blocks,
         final_norm: norm(take(Part::FinalNorm)?),
-        unembedding: if spec.tied_embeddings { None } else { Some(take(Part::Unembedding)?) },
+        unembedding: if spec.tied_embeddings {
+            None
+        } else {
+            Some(take(Part::Unembedding)?)
+        },
         rotary: Rotary::new(&spec.rotary, factors.as_deref(), loader.device)?,
         spec: spec.clone(),
         kind: loader.kind,

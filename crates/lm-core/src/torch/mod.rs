@@ -27,9 +27,11 @@ use self::layout::Layout;
 use self::session::TorchSession;
 use crate::chat::Conversation;
 use crate::generate::GenerateOptions;
-use crate::logits;
 use crate::heads::HeadAblation;
-use crate::model::{self, ChatModel, LanguageModel, ModelShape, OpenModel, Reply, Run, RunOutput, Session};
+use crate::logits;
+use crate::model::{
+    self, ChatModel, LanguageModel, ModelShape, OpenModel, Reply, Run, RunOutput, Session,
+};
 use crate::provenance::Provenance;
 use crate::sites::{Capture, Captured};
 use crate::spec::DecoderSpec;
@@ -69,8 +71,17 @@ impl TorchModel {
         // Before anything is read: a wrong device should not cost a minute of loading.
         options.device.find()?;
         let checkpoint = Checkpoint::open(model)?;
-        let text = if checkpoint.has_tokenizer() { Some(TextInterface::open(&checkpoint)?) } else { None };
-        Ok(Self { decoder: load::decoder(&checkpoint, options)?, text, options, checkpoint })
+        let text = if checkpoint.has_tokenizer() {
+            Some(TextInterface::open(&checkpoint)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            decoder: load::decoder(&checkpoint, options)?,
+            text,
+            options,
+            checkpoint,
+        })
     }
 
     /// The decoder's description.
@@ -90,10 +101,12 @@ impl TorchModel {
     pub fn text(&self) -> Result<&TextInterface> {
         match &self.text {
             Some(text) => Ok(text),
-            None => Err(TextInterface::open(&self.checkpoint).err().unwrap_or_else(|| Error::Checkpoint {
-                path: self.checkpoint.path().to_owned(),
-                problem: "its tokenizer appeared after it was loaded: load it again".to_owned(),
-            })),
+            None => Err(TextInterface::open(&self.checkpoint)
+                .err()
+                .unwrap_or_else(|| Error::Checkpoint {
+                    path: self.checkpoint.path().to_owned(),
+                    problem: "its tokenizer appeared after it was loaded: load it again".to_owned(),
+                })),
         }
     }
 
@@ -109,11 +122,17 @@ impl TorchModel {
     pub fn provenance(&self) -> Result<Provenance> {
         let text = self.text.as_ref();
         Ok(Provenance {
-            model: self.checkpoint.path().file_name().map(|name| name.to_string_lossy().into_owned()),
+            model: self
+                .checkpoint
+                .path()
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned()),
             model_hash: Some(self.checkpoint.model_hash()?.to_owned()),
             family: Some(self.decoder.spec.family.clone()),
             tokenizer_hash: text.map(|text| text.tokenizer().hash().to_owned()),
-            template_hash: text.and_then(TextInterface::template).map(|template| template.hash().to_owned()),
+            template_hash: text
+                .and_then(TextInterface::template)
+                .map(|template| template.hash().to_owned()),
             dtype: Some(self.options.dtype.to_string()),
             device: Some(self.options.device.to_string()),
             threads: usize::try_from(tch::get_num_threads()).ok(),
@@ -123,11 +142,24 @@ impl TorchModel {
     }
 
     /// Last residuals `[row, position, hidden]` of whole prompts without a cache, and what `capture` names.
-    fn hidden(&self, prompts: &[&[u32]], edits: &Edits, capture: &Capture) -> Result<(tch::Tensor, Vec<Captured>)> {
+    fn hidden(
+        &self,
+        prompts: &[&[u32]],
+        edits: &Edits,
+        capture: &Capture,
+    ) -> Result<(tch::Tensor, Vec<Captured>)> {
         let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
         let (_, step) = Layout::new(prompts.len()).extended(&lengths);
         let mut states = States::new(capture, prompts);
-        let hidden = self.decoder.forward(&Input { chunks: prompts, step: &step, edits }, None, &mut states)?;
+        let hidden = self.decoder.forward(
+            &Input {
+                chunks: prompts,
+                step: &step,
+                edits,
+            },
+            None,
+            &mut states,
+        )?;
         Ok((hidden, states.finish()?))
     }
 
@@ -139,7 +171,13 @@ impl TorchModel {
         let spec = &self.decoder.spec;
         let (layers, heads) = (spec.layers, spec.attention.heads);
         ablation.check(layers, heads)?;
-        Edits::new(ablation, layers, heads, self.decoder.kind, self.decoder.device)
+        Edits::new(
+            ablation,
+            layers,
+            heads,
+            self.decoder.kind,
+            self.decoder.device,
+        )
     }
 }
 
@@ -150,10 +188,14 @@ impl LanguageModel for TorchModel {
 
     fn next_logits(&self, tokens: &[u32]) -> Result<Array1<f32>> {
         let output = self.run(&[tokens], &Run::default())?;
-        output.logits.first().map(|logits| logits.row(0).to_owned()).ok_or_else(|| Error::Empty {
-            what: "batch".to_owned(),
-            unit: "row",
-        })
+        output
+            .logits
+            .first()
+            .map(|logits| logits.row(0).to_owned())
+            .ok_or_else(|| Error::Empty {
+                what: "batch".to_owned(),
+                unit: "row",
+            })
     }
 
     fn context_length(&self) -> Option<usize> {
@@ -166,23 +208,40 @@ impl LanguageModel for TorchModel {
 
     fn score(&self, prefix: &[u32], continuation: &[u32]) -> Result<Vec<f64>> {
         if continuation.is_empty() {
-            return Err(Error::Empty { what: "continuation".to_owned(), unit: "token" });
+            return Err(Error::Empty {
+                what: "continuation".to_owned(),
+                unit: "token",
+            });
         }
         if prefix.is_empty() {
-            return Err(Error::Empty { what: "prefix".to_owned(), unit: "token" });
+            return Err(Error::Empty {
+                what: "prefix".to_owned(),
+                unit: "token",
+            });
         }
         let tokens = [prefix, continuation].concat();
         let spec = &self.decoder.spec;
         model::check_chunks(&[&tokens], &[0], spec.vocab_size, Some(spec.context_length))?;
         let _no_grad = tch::no_grad_guard();
-        let hidden = self.hidden(&[&tokens], &Edits::default(), &Capture::none())?.0.f_select(0, 0)?;
+        let hidden = self
+            .hidden(&[&tokens], &Edits::default(), &Capture::none())?
+            .0
+            .f_select(0, 0)?;
         let mut scores = Vec::with_capacity(continuation.len());
         // Logits of a few positions at a time: a long text times a large vocabulary would not fit.
         for (run, ids) in continuation.chunks(SCORED_AT_ONCE).enumerate() {
             let first = prefix.len() - 1 + run * SCORED_AT_ONCE;
-            let logits = to_array2(&self.decoder.logits(&hidden.f_narrow(0, first as i64, ids.len() as i64)?)?)?;
+            let logits = to_array2(&self.decoder.logits(&hidden.f_narrow(
+                0,
+                first as i64,
+                ids.len() as i64,
+            )?)?)?;
             for (logits, &id) in logits.outer_iter().zip(ids) {
-                scores.extend(logits.as_slice().and_then(|logits| logits::log_prob(logits, id)));
+                scores.extend(
+                    logits
+                        .as_slice()
+                        .and_then(|logits| logits::log_prob(logits, id)),
+                );
             }
         }
         Ok(scores)
@@ -197,7 +256,12 @@ impl OpenModel for TorchModel {
     fn run(&self, prompts: &[&[u32]], run: &Run) -> Result<RunOutput> {
         model::require_rows(prompts.len())?;
         let spec = &self.decoder.spec;
-        model::check_chunks(prompts, &vec![0; prompts.len()], spec.vocab_size, Some(spec.context_length))?;
+        model::check_chunks(
+            prompts,
+            &vec![0; prompts.len()],
+            spec.vocab_size,
+            Some(spec.context_length),
+        )?;
         let edits = self.edits(&run.ablation)?;
         let _no_grad = tch::no_grad_guard();
         let (hidden, captured) = self.hidden(prompts, &edits, &run.capture)?;
@@ -216,10 +280,14 @@ impl OpenModel for TorchModel {
     fn unembed(&self, hidden: ArrayView2<'_, f32>) -> Result<Array2<f32>> {
         let width = self.decoder.spec.hidden_size;
         if hidden.ncols() != width {
-            return Err(Error::argument("hidden states", format!("[n, {width}]"), format!("{:?}", hidden.dim())));
+            return Err(Error::argument(
+                "hidden states",
+                format!("[n, {width}]"),
+                format!("{:?}", hidden.dim()),
+            ));
         }
         let _no_grad = tch::no_grad_guard();
-        let hidden = from_array2(hidden, self.decoder.kind, self.decoder.device)?;
+        let hidden = from_array2(&hidden, self.decoder.kind, self.decoder.device)?;
         to_array2(&self.decoder.logits(&hidden)?)
     }
 }

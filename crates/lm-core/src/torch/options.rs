@@ -45,7 +45,11 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { dtype: Dtype::default(), device: Device::default(), check_finite: true }
+        Self {
+            dtype: Dtype::default(),
+            device: Device::default(),
+            check_finite: true,
+        }
     }
 }
 
@@ -85,7 +89,12 @@ impl Device {
         match self {
             Self::Cpu => Ok(tch::Device::Cpu),
             Self::Cuda(index) => {
-                let refuse = |why: String| Err(Error::Device { asked: self.to_string(), why });
+                let refuse = |why: String| {
+                    Err(Error::Device {
+                        asked: self.to_string(),
+                        why,
+                    })
+                };
                 if !tch::utils::has_cuda() {
                     return refuse(
                         "this libtorch has no CUDA half; `cargo xtask setup --cuda` brings one, and the linker must be \
@@ -139,13 +148,16 @@ impl FromStr for Device {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let index = text.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or(rest));
+        let index = text
+            .strip_prefix("cuda")
+            .map(|rest| rest.strip_prefix(':').unwrap_or(rest));
         match (text, index) {
             ("cpu", _) => Ok(Self::Cpu),
             ("cuda", _) => Ok(Self::Cuda(0)),
-            (_, Some(index)) if index.bytes().all(|byte| byte.is_ascii_digit()) => {
-                index.parse().map(Self::Cuda).map_err(|_| Error::argument("device", "cpu, cuda or cuda:N", text))
-            }
+            (_, Some(index)) if index.bytes().all(|byte| byte.is_ascii_digit()) => index
+                .parse()
+                .map(Self::Cuda)
+                .map_err(|_| Error::argument("device", "cpu, cuda or cuda:N", text)),
             _ => Err(Error::argument("device", "cpu, cuda or cuda:N", text)),
         }
     }
@@ -177,11 +189,20 @@ mod tests {
         assert_eq!("cuda".parse::<Device>().unwrap(), Device::Cuda(0));
         for bad in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda::1", "mps"] {
             let error = bad.parse::<Device>().unwrap_err().to_string();
-            assert_eq!(error, format!("device: expected cpu, cuda or cuda:N, found {bad}"));
+            assert_eq!(
+                error,
+                format!("device: expected cpu, cuda or cuda:N, found {bad}")
+            );
         }
         for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
             assert_eq!(dtype.to_string().parse::<Dtype>().unwrap(), dtype);
         }
-        assert!("int8".parse::<Dtype>().unwrap_err().to_string().contains("expected f32, bf16 or f16"));
+        assert!(
+            "int8"
+                .parse::<Dtype>()
+                .unwrap_err()
+                .to_string()
+                .contains("expected f32, bf16 or f16")
+        );
     }
 }

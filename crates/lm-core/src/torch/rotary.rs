@@ -29,7 +29,8 @@ impl Rotary {
     pub(super) fn new(spec: &RotarySpec, factors: Option<&Tensor>, device: Device) -> Result<Self> {
         let dim = spec.dim as i64;
         // The reference computes the frequencies in f32; the powers are taken by the same kernel so that they agree.
-        let exponents = Tensor::f_arange_start_step(0, dim, 2, (Kind::Float, device))?.f_div_scalar(dim)?;
+        let exponents =
+            Tensor::f_arange_start_step(0, dim, 2, (Kind::Float, device))?.f_div_scalar(dim)?;
         let powers = Tensor::f_pow_scalar(spec.theta, &exponents)?;
         let plain = powers.f_reciprocal()?;
         let frequencies = match spec.scaling {
@@ -39,7 +40,12 @@ impl Rotary {
                 Some(factors) => plain.f_div(&factors.f_to_kind(Kind::Float)?)?,
                 None => plain,
             },
-            RotaryScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+            RotaryScaling::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_context,
+            } => {
                 let wavelength = plain.f_reciprocal()?.f_mul_scalar(2.0 * PI)?;
                 let slow = plain.f_div_scalar(factor)?;
                 // 0 at the longest wavelength of the ramp, 1 at the shortest.
@@ -53,17 +59,27 @@ impl Rotary {
                 stretched.f_add(&plain.f_mul(&keep)?)?
             }
         };
-        Ok(Self { frequencies: Frozen::new(frequencies), dim, style: spec.style })
+        Ok(Self {
+            frequencies: Frozen::new(frequencies),
+            dim,
+            style: spec.style,
+        })
     }
 
     /// Angles for `positions`, `[row, position]` of any integer or float kind.
     pub(super) fn angles(&self, positions: &Tensor, kind: Kind) -> Result<Angles> {
-        let positions = positions.f_to_kind(Kind::Float)?.f_unsqueeze(1)?.f_unsqueeze(-1)?;
+        let positions = positions
+            .f_to_kind(Kind::Float)?
+            .f_unsqueeze(1)?
+            .f_unsqueeze(-1)?;
         let half = positions.f_mul(&self.frequencies)?;
         let angles = match self.style {
             RotaryStyle::Half => Tensor::f_cat(&[&half, &half], -1)?,
         };
-        Ok(Angles { cos: angles.f_cos()?.f_to_kind(kind)?, sin: angles.f_sin()?.f_to_kind(kind)? })
+        Ok(Angles {
+            cos: angles.f_cos()?.f_to_kind(kind)?,
+            sin: angles.f_sin()?.f_to_kind(kind)?,
+        })
     }
 
     /// Rotates `x`, `[row, head, position, head_dim]`; what lies beyond the rotated part of a head passes unchanged.

@@ -55,11 +55,20 @@ impl Session for TorchSession<'_> {
     fn extend(&mut self, chunks: &[&[u32]]) -> Result<Array2<f32>> {
         let decoder = self.model.decoder();
         let spec = &decoder.spec;
-        model::check_chunks(chunks, &self.layout.lengths(), spec.vocab_size, Some(spec.context_length))?;
+        model::check_chunks(
+            chunks,
+            &self.layout.lengths(),
+            spec.vocab_size,
+            Some(spec.context_length),
+        )?;
         let _no_grad = tch::no_grad_guard();
         let lengths: Vec<usize> = chunks.iter().map(|chunk| chunk.len()).collect();
         let (next, step) = self.layout.extended(&lengths);
-        let input = Input { chunks, step: &step, edits: &self.edits };
+        let input = Input {
+            chunks,
+            step: &step,
+            edits: &self.edits,
+        };
         let nothing = Capture::none();
         let mut states = States::new(&nothing, chunks);
         let hidden = decoder.forward(&input, Some(&mut self.cache), &mut states)?;

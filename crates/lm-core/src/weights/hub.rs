@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
+/// Endings of names that are meant as files.
+const FILES: &[&str] = &[".gguf", ".safetensors", ".bin", ".pt", ".pth", ".ckpt"];
+
 /// The folder of the snapshot that `id` (`org/name` or `org/name@revision`) names in the local hub cache.
 ///
 /// Nothing is downloaded.
@@ -16,12 +19,15 @@ pub(crate) fn resolve(id: &str) -> Result<PathBuf> {
     let found = cache.as_deref().and_then(|cache| in_cache(cache, id));
     found.ok_or_else(|| {
         let repository = id.split('@').next().unwrap_or(id);
-        let looked = match cache.filter(|_| is_id(repository)) {
+        // A mistyped file would pass for an id, and the advice to download it would mislead.
+        let file = FILES.iter().any(|ending| id.ends_with(ending));
+        let looked = match cache.filter(|_| is_id(repository) && !file) {
             Some(cache) => format!(
                 "neither a file nor a folder, and not in the local hub cache {}; nothing is downloaded unasked: \
                  `hf download {repository}` would bring it",
                 cache.display()
             ),
+            None if file => "no such file".to_owned(),
             None => "neither a file nor a folder, nor a hub id such as `org/name`".to_owned(),
         };
         Error::NoSuchModel { given: id.to_owned(), looked }
@@ -54,12 +60,18 @@ fn is_revision(revision: &str) -> bool {
 fn is_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('.')
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 /// As `huggingface_hub` decides it.
 fn cache_folder() -> Option<PathBuf> {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name: &str| {
+        env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     set("HF_HUB_CACHE")
         .or_else(|| set("HUGGINGFACE_HUB_CACHE"))
         .or_else(|| set("HF_HOME").map(|home| home.join("hub")))
@@ -85,7 +97,8 @@ mod tests {
     fn an_id_leads_to_the_snapshot_of_its_revision() {
         let cache = cache();
         let ends_with = |id: &str| {
-            in_cache(cache.path(), id).map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+            in_cache(cache.path(), id)
+                .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
         };
         assert_eq!(ends_with("org/name").as_deref(), Some("0123abcd"));
         assert_eq!(ends_with("org/name@main").as_deref(), Some("0123abcd"));
@@ -98,7 +111,16 @@ mod tests {
     fn no_id_climbs_out_of_the_cache() {
         let cache = cache();
         std::fs::write(cache.path().join("models--org--name/refs/evil"), "../../..").unwrap();
-        for id in ["../name", "org/..", "a/b/c", "/org/name", "org/name@../..", "org/name@evil", "org\\name", ""] {
+        for id in [
+            "../name",
+            "org/..",
+            "a/b/c",
+            "/org/name",
+            "org/name@../..",
+            "org/name@evil",
+            "org\\name",
+            "",
+        ] {
             assert_eq!(in_cache(cache.path(), id), None, "{id}");
         }
     }

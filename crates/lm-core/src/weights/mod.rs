@@ -21,7 +21,6 @@ use std::sync::OnceLock;
 use half::{bf16, f16};
 use serde_json::Value;
 
-
 use self::gguf::{GgmlType, Gguf, GgufError, Metadata};
 use self::mmap::MappedFile;
 use self::safetensors::SafetensorsFiles;
@@ -101,7 +100,10 @@ impl Checkpoint {
         let config_path = folder.join("config.json");
         if !config_path.exists() {
             let problem = "no `config.json` beside the weights".to_owned();
-            return Err(Error::Checkpoint { path: folder.to_owned(), problem });
+            return Err(Error::Checkpoint {
+                path: folder.to_owned(),
+                problem,
+            });
         }
         let config = read_json(&config_path)?;
         let reader = JsonConfig::new(&config_path, &config)?;
@@ -123,20 +125,34 @@ impl Checkpoint {
     }
 
     fn open_file(path: &Path) -> Result<Self> {
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        let extension = path
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .unwrap_or_default();
         if PICKLED.contains(&extension) {
             return Err(pickled(path));
         }
         if extension == "safetensors" {
-            let problem = "a safetensors file alone has no configuration: give the folder that holds it".to_owned();
-            return Err(Error::Checkpoint { path: path.to_owned(), problem });
+            let problem =
+                "a safetensors file alone has no configuration: give the folder that holds it"
+                    .to_owned();
+            return Err(Error::Checkpoint {
+                path: path.to_owned(),
+                problem,
+            });
         }
         let file = MappedFile::open(path)?;
-        let gguf = Gguf::parse(file.bytes()).map_err(|source| Error::Gguf { path: path.to_owned(), source })?;
+        let gguf = Gguf::parse(file.bytes()).map_err(|source| Error::Gguf {
+            path: path.to_owned(),
+            source,
+        })?;
         let architecture = gguf
             .metadata()
             .str("general.architecture")
-            .map_err(|source| Error::Gguf { path: path.to_owned(), source })?
+            .map_err(|source| Error::Gguf {
+                path: path.to_owned(),
+                source,
+            })?
             .to_owned();
         let family = family::find(&architecture, path)?;
         let config = MetadataConfig::new(path, &gguf, &architecture);
@@ -165,7 +181,11 @@ impl Checkpoint {
                 });
             }
             if let StoredType::Other(found) = stored.ty {
-                return Err(Error::TensorType { name: source.name, path: self.path.clone(), found });
+                return Err(Error::TensorType {
+                    name: source.name,
+                    path: self.path.clone(),
+                    found,
+                });
             }
             used.insert(source.name);
         }
@@ -174,18 +194,30 @@ impl Checkpoint {
         }
         // A weight that is there but not used would be a wrong model without a word. Rotary frequencies that old files
         // store as buffers are recomputed from the configuration.
-        let mut unused: Vec<&str> =
-            self.names().filter(|name| !used.contains(*name) && !name.ends_with("rotary_emb.inv_freq")).collect();
+        let mut unused: Vec<&str> = self
+            .names()
+            .filter(|name| !used.contains(*name) && !name.ends_with("rotary_emb.inv_freq"))
+            .collect();
         if !unused.is_empty() {
             unused.sort_unstable();
-            let shown = unused.iter().take(3).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            // Names from the file are escaped: a hostile one must not drive a terminal.
+            let shown = unused
+                .iter()
+                .take(3)
+                .map(|name| format!("`{}`", name.escape_debug()))
+                .collect::<Vec<_>>()
+                .join(", ");
             let problem = format!(
-                "holds {} tensors that a `{}` of this configuration does not use: {shown}{}",
+                "holds {} tensor{} that a `{}` of this configuration does not use: {shown}{}",
                 unused.len(),
+                if unused.len() == 1 { "" } else { "s" },
                 self.family.name,
                 if unused.len() > 3 { ", …" } else { "" }
             );
-            return Err(Error::Checkpoint { path: self.path.clone(), problem });
+            return Err(Error::Checkpoint {
+                path: self.path.clone(),
+                problem,
+            });
         }
         Ok(())
     }
@@ -265,19 +297,34 @@ impl Checkpoint {
                 })
             }),
         };
-        found.ok_or_else(|| Error::MissingTensor { name: source.name.clone(), path: self.path.clone() })
+        found.ok_or_else(|| Error::MissingTensor {
+            name: source.name.clone(),
+            path: self.path.clone(),
+        })
     }
 
     /// Writes the stored values as `f32`.
-    pub(crate) fn dequantize(&self, name: &str, stored: &StoredTensor<'_>, out: &mut [f32]) -> Result<()> {
+    pub(crate) fn dequantize(
+        &self,
+        name: &str,
+        stored: &StoredTensor<'_>,
+        out: &mut [f32],
+    ) -> Result<()> {
         match &stored.ty {
             StoredType::F32 => convert(stored.bytes, out, f32::from_le_bytes),
             StoredType::F16 => convert(stored.bytes, out, |two| f16::from_le_bytes(two).to_f32()),
             StoredType::Bf16 => convert(stored.bytes, out, |two| bf16::from_le_bytes(two).to_f32()),
-            StoredType::Quantized(ty) => gguf::dequantize_parallel(*ty, stored.bytes, out).map_err(|reason| {
-                let source = GgufError::Dequantize { tensor: name.to_owned(), reason };
-                Error::Gguf { path: self.path.clone(), source }
-            })?,
+            StoredType::Quantized(ty) => gguf::dequantize_parallel(*ty, stored.bytes, out)
+                .map_err(|reason| {
+                    let source = GgufError::Dequantize {
+                        tensor: name.to_owned(),
+                        reason,
+                    };
+                    Error::Gguf {
+                        path: self.path.clone(),
+                        source,
+                    }
+                })?,
             StoredType::Other(found) => {
                 return Err(Error::TensorType {
                     name: name.to_owned(),
@@ -292,7 +339,9 @@ impl Checkpoint {
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         match &self.tensors {
             Tensors::Safetensors(files) => Box::new(files.names()),
-            Tensors::Gguf(gguf, _) => Box::new(gguf.tensors().iter().map(|tensor| tensor.name.as_str())),
+            Tensors::Gguf(gguf, _) => {
+                Box::new(gguf.tensors().iter().map(|tensor| tensor.name.as_str()))
+            }
         }
     }
 }
@@ -304,16 +353,40 @@ fn convert<const N: usize>(bytes: &[u8], out: &mut [f32], value: impl Fn([u8; N]
     }
 }
 
+/// Largest JSON file that is read. The index of a model of a thousand shards has a few megabytes.
+const MAX_JSON_BYTES: u64 = 64 << 20;
+
 /// Reads a JSON file.
 pub(crate) fn read_json(path: &Path) -> Result<Value> {
+    let meta = std::fs::metadata(path).map_err(Error::io(path))?;
+    let refuse = |problem| Error::Checkpoint {
+        path: path.to_owned(),
+        problem,
+    };
+    // Before it is opened: opening a pipe waits for its other end.
+    if !meta.is_file() {
+        return Err(refuse("not a regular file".to_owned()));
+    }
+    if meta.len() > MAX_JSON_BYTES {
+        return Err(refuse(format!(
+            "{} bytes of JSON; at most {MAX_JSON_BYTES} are read",
+            meta.len()
+        )));
+    }
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    serde_json::from_slice(&bytes).map_err(|source| Error::Json { path: path.to_owned(), source })
+    serde_json::from_slice(&bytes).map_err(|source| Error::Json {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 const PICKLED: &[&str] = &["bin", "pt", "pth", "ckpt"];
 
 fn pickled(path: &Path) -> Error {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     Error::Checkpoint {
         path: path.to_owned(),
         problem: format!(
@@ -324,30 +397,47 @@ fn pickled(path: &Path) -> Error {
     }
 }
 
+/// For a shell. The folder is an argument, quoted, and not part of the program: its name may hold anything.
 fn convert_command(folder: &Path) -> String {
-    let folder = folder.display();
+    let quoted = |text: String| format!("'{}'", text.replace('\'', r"'\''"));
+    let from = folder.display().to_string();
+    let to = format!("{}-safetensors", from.trim_end_matches('/'));
     format!(
-        "python -c \"from transformers import AutoModelForCausalLM, AutoTokenizer; \
-         AutoModelForCausalLM.from_pretrained('{folder}', dtype='auto').save_pretrained('{folder}-safetensors'); \
-         AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}-safetensors')\""
+        "python -c \"import sys; from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; \
+         a, b = sys.argv[1:]; M.from_pretrained(a, dtype='auto').save_pretrained(b); \
+         T.from_pretrained(a).save_pretrained(b)\" {} {}",
+        quoted(from),
+        quoted(to)
     )
 }
 
 fn no_safetensors(folder: &Path) -> Error {
-    let mut entries: Vec<PathBuf> =
-        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
     entries.sort();
     let with = |extensions: &[&str]| {
         entries.iter().find(|path| {
-            path.extension().and_then(|extension| extension.to_str()).is_some_and(|found| extensions.contains(&found))
+            path.extension()
+                .and_then(|extension| extension.to_str())
+                .is_some_and(|found| extensions.contains(&found))
         })
     };
     if let Some(path) = with(PICKLED) {
         return pickled(path);
     }
     let problem = match with(&["gguf"]) {
-        Some(path) => format!("no `model.safetensors`; give the GGUF file itself: {}", path.display()),
+        Some(path) => format!(
+            "no `model.safetensors`; give the GGUF file itself: {}",
+            path.display()
+        ),
         None => "no `model.safetensors` and no `model.safetensors.index.json`".to_owned(),
     };
-    Error::Checkpoint { path: folder.to_owned(), problem }
+    Error::Checkpoint {
+        path: folder.to_owned(),
+        problem,
+    }
 }

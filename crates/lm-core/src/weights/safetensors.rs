@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::mmap::MappedFile;
 use super::{StoredTensor, StoredType};
-use crate::{Error, Result};
+use crate::{Error, Result, family};
 
 /// The tensors of a safetensors checkpoint, mapped.
 #[derive(Debug)]
@@ -42,20 +42,38 @@ impl SafetensorsFiles {
         }
         let index = folder.join(INDEX);
         let shards = read_index(&index)?;
+        let refuse = |problem| Error::Checkpoint {
+            path: index.clone(),
+            problem,
+        };
+        if let Some(absent) = shards.keys().find(|shard| !folder.join(shard).exists()) {
+            return Err(refuse(format!(
+                "names `{}`, which is not in the folder; perhaps its download was interrupted",
+                absent.escape_debug()
+            )));
+        }
         let files = Self::map(shards.keys().map(|shard| folder.join(shard)).collect())?;
         for (shard, names) in &shards {
             for name in names {
-                let stands_in = files.tensors.get(name).map(|entry| files.files[entry.file].path());
+                let stands_in = files
+                    .tensors
+                    .get(name)
+                    .map(|entry| files.files[entry.file].path());
                 if stands_in != Some(folder.join(shard).as_path()) {
-                    let problem = format!("tensor `{name}` is not in `{shard}`, where the index puts it");
-                    return Err(Error::Checkpoint { path: index, problem });
+                    return Err(refuse(format!(
+                        "tensor `{}` is not in `{}`, where the index puts it",
+                        name.escape_debug(),
+                        shard.escape_debug()
+                    )));
                 }
             }
         }
         let listed: usize = shards.values().map(Vec::len).sum();
         if listed != files.tensors.len() {
-            let problem = format!("lists {listed} tensors, but the shards hold {}", files.tensors.len());
-            return Err(Error::Checkpoint { path: index, problem });
+            return Err(refuse(format!(
+                "lists {listed} tensors, but the shards hold {}",
+                files.tensors.len()
+            )));
         }
         Ok(files)
     }
@@ -65,8 +83,13 @@ impl SafetensorsFiles {
         let mut tensors = HashMap::new();
         for path in paths {
             let mapped = MappedFile::open(&path)?;
-            let (header, metadata) = SafeTensors::read_metadata(mapped.bytes())
-                .map_err(|source| Error::Safetensors { path: path.clone(), source })?;
+            let (header, metadata) =
+                SafeTensors::read_metadata(mapped.bytes()).map_err(|source| {
+                    Error::Safetensors {
+                        path: path.clone(),
+                        source,
+                    }
+                })?;
             // The reader has checked that header and tensors fill the file exactly.
             let base = header + size_of::<u64>();
             for (name, info) in metadata.tensors() {
@@ -78,7 +101,10 @@ impl SafetensorsFiles {
                     range: base + start..base + end,
                 };
                 if tensors.insert(name.clone(), entry).is_some() {
-                    let problem = format!("tensor `{name}` stands in another shard too");
+                    let problem = format!(
+                        "tensor `{}` stands in another shard too",
+                        name.escape_debug()
+                    );
                     return Err(Error::Checkpoint { path, problem });
                 }
             }
@@ -110,10 +136,14 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, Vec<String>>> {
         path: path.to_owned(),
         key: key.to_owned(),
         expected: expected.to_owned(),
-        found: found.to_string(),
+        found: family::short(found),
     };
     let Some(Value::Object(map)) = value.get("weight_map") else {
-        return Err(wrong("weight_map", "an object of tensor names to file names", &value["weight_map"]));
+        return Err(wrong(
+            "weight_map",
+            "an object of tensor names to file names",
+            &value["weight_map"],
+        ));
     };
     let mut shards: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (tensor, shard) in map {
@@ -123,12 +153,23 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, Vec<String>>> {
                 && !name.contains(['\\', '\0', ':'])
         });
         let Some(name) = plain else {
-            return Err(wrong(&format!("weight_map.{tensor}"), "a file name in the model's own folder", shard));
+            return Err(wrong(
+                &format!("weight_map.{}", tensor.escape_debug()),
+                "a file name in the model's own folder",
+                shard,
+            ));
         };
-        shards.entry(name.to_owned()).or_default().push(tensor.clone());
+        shards
+            .entry(name.to_owned())
+            .or_default()
+            .push(tensor.clone());
     }
     if shards.is_empty() {
-        return Err(wrong("weight_map", "at least one tensor", &value["weight_map"]));
+        return Err(wrong(
+            "weight_map",
+            "at least one tensor",
+            &value["weight_map"],
+        ));
     }
     Ok(shards)
 }

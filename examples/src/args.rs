@@ -1,0 +1,188 @@
+//! The flags that all programs have in common, in groups a program flattens into its own.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use lm_core::{
+    Conversation, Device, Dtype, GenerateOptions, LoadOptions, Prompt, Sampling, TorchModel,
+};
+
+use crate::prompts::{self, Item};
+use crate::{model, output};
+
+/// Which model, and how it runs.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub struct ModelArgs {
+    /// Model folder, .gguf file, or id in the local Hugging Face cache [default: the demo model]
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<PathBuf>,
+
+    /// cpu, cuda or cuda:N
+    #[arg(long, default_value_t)]
+    pub device: Device,
+
+    /// f32, bf16 or f16
+    #[arg(long, default_value_t)]
+    pub dtype: Dtype,
+}
+
+impl ModelArgs {
+    /// Loads the model.
+    ///
+    /// # Errors
+    /// There is no demo model, or [`TorchModel::open_with`] refuses.
+    pub fn open(&self) -> Result<TorchModel> {
+        let path = match &self.model {
+            Some(path) => path.clone(),
+            None => model::demo()?,
+        };
+        let options = LoadOptions::default().device(self.device).dtype(self.dtype);
+        Ok(TorchModel::open_with(path, options)?)
+    }
+}
+
+/// How tokens are chosen and where a text ends.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Generation")]
+pub struct SamplingArgs {
+    /// Most tokens of a reply
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub max_new_tokens: usize,
+
+    /// Sample at this temperature instead of taking the most likely token
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f32>,
+
+    /// Sample from the most likely tokens that together reach this probability
+    #[arg(long, value_name = "P", requires = "temperature")]
+    pub top_p: Option<f32>,
+
+    /// Sample from this many most likely tokens
+    #[arg(long, value_name = "K", requires = "temperature")]
+    pub top_k: Option<usize>,
+
+    /// Seed of the draws; equal seeds give equal texts, whatever the batch
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+
+    /// Text that ends a reply; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+}
+
+impl SamplingArgs {
+    /// The options, checked, so that a bad value is found before a model is loaded.
+    ///
+    /// # Errors
+    /// [`GenerateOptions::check`], whose messages name the flag.
+    pub fn options(&self) -> Result<GenerateOptions> {
+        let options = GenerateOptions {
+            max_new_tokens: self.max_new_tokens,
+            sampling: Sampling {
+                temperature: self.temperature.unwrap_or(0.0),
+                top_p: self.top_p,
+                top_k: self.top_k,
+                ..Sampling::greedy()
+            },
+            seed: self.seed,
+            stop: self.stop.clone(),
+            ..GenerateOptions::default()
+        };
+        options.check().context("bad flag")?;
+        Ok(options)
+    }
+}
+
+/// What the model is asked.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Prompts")]
+pub struct PromptArgs {
+    /// Raw text to continue, without the chat template; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Vec<String>,
+
+    /// Message to answer, put into the model's chat template; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub user: Vec<String>,
+
+    /// System message before each --user
+    #[arg(long, value_name = "TEXT", requires = "user")]
+    pub system: Option<String>,
+
+    /// JSON Lines: {"prompt": "raw text"} or {"messages": [{"role": "user", "content": "…"}]} on each, with an optional "id"
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+}
+
+impl PromptArgs {
+    /// All prompts: those of `--prompt`, then of `--user`, then of the file.
+    ///
+    /// # Errors
+    /// What [`prompts::read`] refuses.
+    pub fn items(&self) -> Result<Vec<Item>> {
+        let mut items = Vec::new();
+        for (index, text) in self.prompt.iter().enumerate() {
+            items.push(Item {
+                origin: format!("--prompt {}", index + 1),
+                id: None,
+                prompt: Prompt::Raw(text.clone()),
+            });
+        }
+        for (index, text) in self.user.iter().enumerate() {
+            let opening = match &self.system {
+                Some(system) => Conversation::new().system(system.as_str()),
+                None => Conversation::new(),
+            };
+            items.push(Item {
+                origin: format!("--user {}", index + 1),
+                id: None,
+                prompt: Prompt::Chat(opening.user(text.as_str())),
+            });
+        }
+        if let Some(path) = &self.prompts {
+            items.extend(prompts::read(path)?);
+        }
+        Ok(items)
+    }
+}
+
+/// Where results go.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Write the result as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// Write everything there is to keep, JSON and figures, into this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+}
+
+impl OutputArgs {
+    /// Finds out that results could not be written before they are computed. Creates the folder of `--out`.
+    ///
+    /// # Errors
+    /// A folder that is absent or can't be made.
+    pub fn prepare(&self) -> Result<()> {
+        if let Some(path) = &self.json {
+            output::require_folder_of(path).context("--json")?;
+        }
+        if let Some(folder) = &self.out {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("--out: cannot create {}", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    /// The files that the JSON of the program `name` goes to.
+    pub fn json_files(&self, name: &str) -> Vec<PathBuf> {
+        let in_folder = self
+            .out
+            .as_ref()
+            .map(|folder| folder.join(format!("{name}.json")));
+        self.json.iter().cloned().chain(in_folder).collect()
+    }
+}
