@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use lm_core::{Conversation, Dialogue, GenerateOptions, Piece, TorchModel};
 use lm_examples::args::{ModelArgs, SamplingArgs};
+use lm_examples::command::Input;
 use lm_examples::output::{self, printable};
 
 /// Talk with a model: a line is a message, an empty line is passed over, the end of the input ends the conversation.
@@ -39,35 +40,6 @@ const HELP: &str = "\
 fn main() -> ExitCode {
     let cli = Cli::parse();
     output::run(|| program(&cli))
-}
-
-/// What a line of input asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Input<'a> {
-    Message(&'a str),
-    System(Option<&'a str>),
-    Reset,
-    Help,
-    Quit,
-    Nothing,
-    Unknown(&'a str),
-}
-
-impl<'a> Input<'a> {
-    fn parse(line: &'a str) -> Self {
-        let line = line.trim();
-        let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        let rest = rest.trim();
-        match word {
-            "" => Self::Nothing,
-            "/system" => Self::System(Some(rest).filter(|rest| !rest.is_empty())),
-            "/reset" => Self::Reset,
-            "/help" => Self::Help,
-            "/quit" => Self::Quit,
-            word if word.starts_with('/') => Self::Unknown(word),
-            _ => Self::Message(line),
-        }
-    }
 }
 
 fn program(cli: &Cli) -> Result<()> {
@@ -110,7 +82,7 @@ fn program(cli: &Cli) -> Result<()> {
             Input::Quit => return Ok(()),
             Input::Nothing => {}
             Input::Unknown(word) => {
-                note(&format!("unknown command {word}; /help lists the commands"))
+                note(&format!("unknown command {word}; /help lists the commands"));
             }
         }
     }
@@ -186,29 +158,5 @@ fn prompt_sign() {
     if io::stdin().is_terminal() {
         let mut out = io::stderr();
         let _ = write!(out, "> ").and_then(|()| out.flush());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_messages_or_commands() {
-        assert_eq!(
-            Input::parse(" hello there \r\n"),
-            Input::Message("hello there")
-        );
-        assert_eq!(
-            Input::parse("/system  be brief\n"),
-            Input::System(Some("be brief"))
-        );
-        assert_eq!(Input::parse("/system\n"), Input::System(None));
-        assert_eq!(Input::parse("/reset"), Input::Reset);
-        assert_eq!(Input::parse("/quit\n"), Input::Quit);
-        assert_eq!(Input::parse("/help"), Input::Help);
-        assert_eq!(Input::parse(" \n"), Input::Nothing);
-        assert_eq!(Input::parse("/rest\n"), Input::Unknown("/rest"));
-        assert_eq!(Input::parse("and/or"), Input::Message("and/or"));
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! ```console
 //! $ cargo run --release --example heads -- --demo
-//! $ cargo run --release --example heads -- --user "What is the capital of Italy?" --ua 2-6,3-1
+//! $ cargo run --release --example heads -- --user "What is the capital of France?" --ua 18-8
 //! ```
 
 use std::io::{self, Write};
@@ -12,14 +12,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use lm_core::generate::{generate, ignore};
 use lm_core::{
     AblationKind, Conversation, GenerateOptions, Head, HeadAblation, LanguageModel, OpenModel as _,
     Prompt, Request, Run, TorchModel, logits,
 };
-use lm_examples::args::{ModelArgs, OutputArgs, PromptArgs, SamplingArgs};
+use lm_examples::args::{HeadArgs, ModelArgs, OutputArgs, PromptArgs, SamplingArgs};
 use lm_examples::figure::HeatMap;
 use lm_examples::output::{self, printable};
 use lm_examples::prompts::Item;
@@ -29,7 +29,7 @@ use lm_examples::table::Table;
 /// Heads and tokens that are printed; files hold all heads.
 const SHOWN: usize = 10;
 
-const DEMO_PROMPT: &str = "What is the capital of Italy?";
+const DEMO_PROMPT: &str = "What is the capital of France?";
 const DEMO_FOLDER: &str = "target/demo";
 const BIGGER_MODEL: &str = "HuggingFaceTB/SmolLM2-1.7B-Instruct";
 
@@ -38,7 +38,7 @@ const BIGGER_MODEL: &str = "HuggingFaceTB/SmolLM2-1.7B-Instruct";
 #[command(version, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
-    which: Which,
+    heads: HeadArgs,
 
     #[command(flatten)]
     prompts: PromptArgs,
@@ -53,79 +53,6 @@ struct Cli {
     output: OutputArgs,
 }
 
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Heads")]
-struct Which {
-    /// Make the attention of these heads uniform (undifferentiated attention), such as 2-6,3-1: layer-head, both from 0
-    #[arg(long, value_name = "HEADS", value_delimiter = ',', conflicts_with_all = ["find", "demo"])]
-    ua: Vec<Head>,
-
-    /// Scale the output of these heads (scaling contribution)
-    #[arg(long, value_name = "HEADS", value_delimiter = ',', conflicts_with_all = ["find", "demo"])]
-    sc: Vec<Head>,
-
-    /// Score every head by KL(base ‖ ablated) of the next token, then switch off the one with the highest score
-    #[arg(long)]
-    find: bool,
-
-    /// How --find switches heads off
-    #[arg(long, value_enum, default_value_t = Kind::Ua)]
-    kind: Kind,
-
-    /// Factor of the query vectors under ua; the paper uses 1e-5, 0 is its limit
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
-    epsilon: f32,
-
-    /// Factor of the head's output under sc; 0 silences it
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
-    factor: f32,
-
-    /// --find on a prompt that shows something, unless one is given, with results in target/demo, unless --out is given
-    #[arg(long)]
-    demo: bool,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Kind {
-    /// Undifferentiated attention: the head looks everywhere alike
-    Ua,
-    /// Scaling contribution: the head is silent
-    Sc,
-}
-
-impl Which {
-    fn undifferentiated(&self) -> AblationKind {
-        AblationKind::Undifferentiated {
-            epsilon: self.epsilon,
-        }
-    }
-
-    fn contribution(&self) -> AblationKind {
-        AblationKind::Contribution {
-            factor: self.factor,
-        }
-    }
-
-    /// What `--find` does to each head in turn.
-    fn kind(&self) -> AblationKind {
-        match self.kind {
-            Kind::Ua => self.undifferentiated(),
-            Kind::Sc => self.contribution(),
-        }
-    }
-
-    /// The heads named by flags.
-    fn named(&self) -> HeadAblation {
-        let undifferentiated = self.ua.iter().map(|head| (*head, self.undifferentiated()));
-        let silenced = self.sc.iter().map(|head| (*head, self.contribution()));
-        undifferentiated
-            .chain(silenced)
-            .fold(HeadAblation::none(), |ablation, (head, kind)| {
-                ablation.with(head, kind)
-            })
-    }
-}
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     output::run(|| program(cli))
@@ -133,8 +60,8 @@ fn main() -> ExitCode {
 
 fn program(mut cli: Cli) -> Result<()> {
     for (flag, factor) in [
-        ("--epsilon", cli.which.epsilon),
-        ("--factor", cli.which.factor),
+        ("--epsilon", cli.heads.epsilon),
+        ("--factor", cli.heads.factor),
     ] {
         if !factor.is_finite() {
             bail!("{flag}: expected a finite number, found {factor}");
@@ -142,8 +69,8 @@ fn program(mut cli: Cli) -> Result<()> {
     }
     let options = cli.sampling.options()?;
     let mut items = cli.prompts.items()?;
-    if cli.which.demo {
-        cli.which.find = true;
+    if cli.heads.demo {
+        cli.heads.find = true;
         cli.output
             .out
             .get_or_insert_with(|| PathBuf::from(DEMO_FOLDER));
@@ -158,18 +85,18 @@ fn program(mut cli: Cli) -> Result<()> {
     if items.is_empty() {
         bail!("nothing to look at: give --prompt, --user or --prompts, or --demo");
     }
-    if !cli.which.find && cli.which.named().is_empty() {
+    if !cli.heads.find && cli.heads.named().is_empty() {
         bail!("no head to switch off: give --ua or --sc, or let --find find one");
     }
     cli.output.prepare()?;
 
     let model = cli.model.open()?;
     let shape = model.shape();
-    cli.which.named().check(shape.layers, shape.heads)?;
+    cli.heads.named().check(shape.layers, shape.heads)?;
     let mut results = Vec::new();
     let mut figures = Vec::new();
     for (index, item) in items.iter().enumerate() {
-        let result = look_into(&model, item, &cli.which, &options)?;
+        let result = look_into(&model, item, &cli.heads, &options)?;
         if let (Some(scores), Some(folder)) = (&result.scores, &cli.output.out) {
             let name = if items.len() == 1 {
                 "heads.png".to_owned()
@@ -198,7 +125,7 @@ fn program(mut cli: Cli) -> Result<()> {
     for path in figures.iter().chain(&files) {
         writeln!(out, "wrote {}", path.display())?;
     }
-    if cli.which.demo {
+    if cli.heads.demo {
         writeln!(
             out,
             "\nthe same on a bigger model:\n  cargo run --release --example heads -- --demo --model {BIGGER_MODEL} --dtype bf16"
@@ -211,7 +138,7 @@ fn program(mut cli: Cli) -> Result<()> {
 fn look_into(
     model: &TorchModel,
     item: &Item,
-    which: &Which,
+    heads: &HeadArgs,
     options: &GenerateOptions,
 ) -> Result<HeadsItem> {
     let mut out = io::stdout().lock();
@@ -223,11 +150,11 @@ fn look_into(
         request.tokens.len()
     )?;
 
-    let mut ablation = which.named();
+    let mut ablation = heads.named();
     let mut scores = None;
-    if which.find {
-        let found = score_all_heads(model, &request.tokens, which.kind())?;
-        let ranking = ranked(&found);
+    if heads.find {
+        let found = score_all_heads(model, &request.tokens, heads.kind())?;
+        let ranking = found.ranked();
         let Some(&(head, _)) = ranking.first() else {
             bail!("the model has no attention heads");
         };
@@ -250,11 +177,11 @@ fn look_into(
         .collect();
     let kl = divergence(&plain, &changed)?;
     let next_token = next_tokens(model, &plain, &changed)?;
-    let heads: Vec<String> = ablation.edits().iter().map(describe).collect();
+    let changes: Vec<String> = ablation.edits().iter().map(describe).collect();
     writeln!(
         out,
         "with {}: KL {kl:.4} nats at the next token",
-        heads.join(", ")
+        changes.join(", ")
     )?;
     let mut table = Table::new(["next token", "before", "after"]);
     for token in next_token.iter().take(SHOWN) {
@@ -299,7 +226,6 @@ fn score_all_heads(model: &TorchModel, prompt: &[u32], kind: AblationKind) -> Re
     model.sweep(&[prompt], &ablations, &mut |index, found| {
         bar.inc(1);
         let changed: Vec<f32> = found.row(0).to_vec();
-        // A NaN is an answer too: it stands out in the JSON as null, and the check below says so.
         kl[index / shape.heads].push(logits::kl_divergence(&plain, &changed).unwrap_or(f64::NAN));
         Ok(())
     })?;
@@ -313,21 +239,6 @@ fn score_all_heads(model: &TorchModel, prompt: &[u32], kind: AblationKind) -> Re
         );
     }
     Ok(HeadScores { kind, kl })
-}
-
-/// All heads, the highest score first; of equal ones the lower layer and head.
-fn ranked(scores: &HeadScores) -> Vec<(Head, f64)> {
-    let mut ranking: Vec<(Head, f64)> = Vec::new();
-    for (layer, scores) in scores.kl.iter().enumerate() {
-        ranking.extend(
-            scores
-                .iter()
-                .enumerate()
-                .map(|(head, &kl)| (Head::new(layer, head), kl)),
-        );
-    }
-    ranking.sort_by(|a, b| b.1.total_cmp(&a.1));
-    ranking
 }
 
 fn write_ranking(out: &mut impl Write, ranking: &[(Head, f64)]) -> Result<()> {
@@ -410,64 +321,18 @@ fn describe(edit: &lm_core::HeadEdit) -> String {
 }
 
 fn heat_map(model: &TorchModel, item: &Item, scores: &HeadScores) -> HeatMap {
-    let name = model
-        .checkpoint()
-        .path()
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let path = model.checkpoint().path();
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let kind = match scores.kind {
-        AblationKind::Contribution { factor } => format!("output × {factor}"),
-        AblationKind::Undifferentiated { epsilon } => format!("uniform attention, ε = {epsilon}"),
-        _ => "changed".to_owned(),
+        AblationKind::Undifferentiated { .. } => "uniform attention",
+        AblationKind::Contribution { .. } => "scaled output",
+        _ => "changed",
     };
     HeatMap {
-        title: "KL(base ‖ one head ablated), nats".to_owned(),
-        subtitle: format!("{name}; {kind}; {:?}", item.summary()),
+        title: format!("KL(base ‖ head ablated) in nats, {kind}"),
+        subtitle: format!("{name}: {}", item.summary()),
         x_label: "head".to_owned(),
         y_label: "layer".to_owned(),
         values: scores.kl.clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_highest_score_comes_first_and_ties_keep_the_order_of_the_model() {
-        let scores = HeadScores {
-            kind: AblationKind::Contribution { factor: 0.0 },
-            kl: vec![vec![0.5, 0.1], vec![2.0, 0.5]],
-        };
-        let order: Vec<String> = ranked(&scores)
-            .iter()
-            .map(|(head, _)| head.to_string())
-            .collect();
-        assert_eq!(order, ["1-0", "0-0", "1-1", "0-1"]);
-    }
-
-    #[test]
-    fn flags_name_heads_of_both_kinds() {
-        let cli =
-            Cli::try_parse_from(["heads", "--ua", "2-6,3-1", "--sc", "2-6", "--factor", "0.5"])
-                .unwrap();
-        assert_eq!(
-            cli.which.named(),
-            HeadAblation::undifferentiated([Head::new(2, 6), Head::new(3, 1)])
-                .with(Head::new(2, 6), AblationKind::Contribution { factor: 0.5 })
-        );
-        for bad in [
-            &["heads", "--ua", "2-x"][..],
-            &["heads", "--find", "--ua", "2-6"],
-        ] {
-            assert!(
-                Cli::try_parse_from(bad)
-                    .unwrap_err()
-                    .to_string()
-                    .contains("--ua")
-            );
-        }
     }
 }

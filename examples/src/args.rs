@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use lm_core::{
-    Conversation, Device, Dtype, GenerateOptions, LoadOptions, Prompt, Sampling, TorchModel,
+    AblationKind, Conversation, Device, Dtype, GenerateOptions, Head, HeadAblation, LoadOptions,
+    Prompt, Sampling, TorchModel,
 };
 
 use crate::prompts::{self, Item};
@@ -148,6 +149,81 @@ impl PromptArgs {
     }
 }
 
+/// Which heads are switched off, and how.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Heads")]
+pub struct HeadArgs {
+    /// Make the attention of these heads uniform (undifferentiated attention), such as 2-6,3-1: layer-head, both from 0
+    #[arg(long, value_name = "HEADS", value_delimiter = ',', conflicts_with_all = ["find", "demo"])]
+    pub ua: Vec<Head>,
+
+    /// Scale the output of these heads (scaling contribution)
+    #[arg(long, value_name = "HEADS", value_delimiter = ',', conflicts_with_all = ["find", "demo"])]
+    pub sc: Vec<Head>,
+
+    /// Score every head by KL(base ‖ ablated) of the next token, then switch off the one with the highest score
+    #[arg(long)]
+    pub find: bool,
+
+    /// How --find switches heads off
+    #[arg(long, value_enum, default_value_t = Kind::Ua)]
+    pub kind: Kind,
+
+    /// Factor of the query vectors under ua; the paper uses 1e-5, 0 is its limit
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    pub epsilon: f32,
+
+    /// Factor of the head's output under sc; 0 silences it
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    pub factor: f32,
+
+    /// --find on a prompt that shows something, unless one is given, with results in target/demo, unless --out is given
+    #[arg(long)]
+    pub demo: bool,
+}
+
+/// The two kinds of ablation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Undifferentiated attention: the head looks everywhere alike
+    Ua,
+    /// Scaling contribution: the head is silent
+    Sc,
+}
+
+impl HeadArgs {
+    fn undifferentiated(&self) -> AblationKind {
+        AblationKind::Undifferentiated {
+            epsilon: self.epsilon,
+        }
+    }
+
+    fn contribution(&self) -> AblationKind {
+        AblationKind::Contribution {
+            factor: self.factor,
+        }
+    }
+
+    /// What `--find` does to each head in turn.
+    pub fn kind(&self) -> AblationKind {
+        match self.kind {
+            Kind::Ua => self.undifferentiated(),
+            Kind::Sc => self.contribution(),
+        }
+    }
+
+    /// The heads named by flags.
+    pub fn named(&self) -> HeadAblation {
+        let undifferentiated = self.ua.iter().map(|head| (*head, self.undifferentiated()));
+        let silenced = self.sc.iter().map(|head| (*head, self.contribution()));
+        undifferentiated
+            .chain(silenced)
+            .fold(HeadAblation::none(), |ablation, (head, kind)| {
+                ablation.with(head, kind)
+            })
+    }
+}
+
 /// Where results go.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]
@@ -184,5 +260,33 @@ impl OutputArgs {
             .as_ref()
             .map(|folder| folder.join(format!("{name}.json")));
         self.json.iter().cloned().chain(in_folder).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        heads: HeadArgs,
+    }
+
+    #[test]
+    fn flags_name_heads_of_both_kinds() {
+        let cli =
+            Cli::try_parse_from(["", "--ua", "2-6,3-1", "--sc", "2-6", "--factor", "0.5"]).unwrap();
+        assert_eq!(
+            cli.heads.named(),
+            HeadAblation::undifferentiated([Head::new(2, 6), Head::new(3, 1)])
+                .with(Head::new(2, 6), AblationKind::Contribution { factor: 0.5 })
+        );
+        for bad in [&["", "--ua", "2-x"][..], &["", "--find", "--ua", "2-6"]] {
+            let error = Cli::try_parse_from(bad).unwrap_err().to_string();
+            assert!(error.contains("--ua"), "{error}");
+        }
     }
 }

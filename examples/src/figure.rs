@@ -18,8 +18,11 @@ const LARGEST: (f64, f64) = (1400.0, 1100.0);
 /// Room for the colour bar with the labels of the y axis, and for titles with the labels of the x axis.
 const MARGIN: (f64, f64) = (190.0, 150.0);
 const SCALE: f32 = 2.0;
-/// Characters of a subtitle per pixel of width.
-const SUBTITLE_DENSITY: f64 = 0.13;
+/// A grid narrower than this would not carry its title.
+const NARROWEST: f64 = 400.0;
+/// The subtitle is centred on the grid, so that it can use the grid and as much again as there is left of it.
+const SUBTITLE_OVERHANG: f64 = 100.0;
+const SUBTITLE_PIXELS_PER_CHARACTER: f64 = 7.5;
 
 /// A grid of numbers from 0 as colours on a logarithmic scale, the first row at the bottom.
 #[derive(Clone, Debug)]
@@ -58,8 +61,11 @@ impl HeatMap {
                 "heat map: expected finite values from 0, found {bad}"
             ));
         }
-        let width = (columns as f64 * CELL.0).clamp(300.0, LARGEST.0) + MARGIN.0;
+        let width = (columns as f64 * CELL.0).clamp(NARROWEST, LARGEST.0) + MARGIN.0;
         let height = (rows as f64 * CELL.1).clamp(120.0, LARGEST.1) + MARGIN.1;
+
+        let subtitle_length =
+            ((width - MARGIN.0 + SUBTITLE_OVERHANG) / SUBTITLE_PIXELS_PER_CHARACTER) as usize;
 
         let plot = Plot::Heatmap(
             Heatmap::new()
@@ -71,10 +77,7 @@ impl HeatMap {
             .with_width(width)
             .with_height(height)
             .with_title(literal(&self.title))
-            .with_subtitle(literal(&shortened(
-                &self.subtitle,
-                (width * SUBTITLE_DENSITY) as usize,
-            )))
+            .with_subtitle(literal(&shortened(&self.subtitle, subtitle_length)))
             .with_x_label(literal(&self.x_label))
             .with_y_label(literal(&self.y_label))
             .with_x_categories(ticks(columns, LARGEST.0 / 24.0))
@@ -133,13 +136,17 @@ fn shortened(text: &str, most: usize) -> String {
     }
 }
 
-/// One significant digit, without an exponent as long as that is short.
+/// Two significant digits without trailing zeros, and without an exponent as long as that is short.
 fn plain(value: f64) -> String {
-    if value >= 1e-5 && value < 1e5 {
-        let decimals = (-value.log10().floor()).max(0.0) as usize;
-        format!("{value:.decimals$}")
+    if !(1e-5..1e5).contains(&value) {
+        return format!("{value:.1e}").replace(".0e", "e");
+    }
+    let decimals = (1.0 - value.log10().floor()).max(0.0) as usize;
+    let text = format!("{value:.decimals$}");
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
     } else {
-        format!("{value:.0e}")
+        text
     }
 }
 
@@ -203,10 +210,12 @@ mod tests {
         assert_eq!(shortened("a  b\nc", 10), "a b c");
         assert_eq!(shortened("abcdef", 4), "abc…");
         assert_eq!(literal("$x$"), "\\$x\\$");
-        let shown: Vec<String> = [0.001, 0.5, 3.2, 20.0, 1e-7]
-            .into_iter()
-            .map(plain)
-            .collect();
-        assert_eq!(shown, ["0.001", "0.5", "3", "20", "1e-7"]);
+        let shown = [0.001, 0.0316, 0.5, 3.16, 20.0, 316.0, 1e-7, 3.16e-7].map(plain);
+        assert_eq!(
+            shown,
+            [
+                "0.001", "0.032", "0.5", "3.2", "20", "316", "1e-7", "3.2e-7"
+            ]
+        );
     }
 }

@@ -5,6 +5,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`args`] | the flags that all programs have in common |
+//! | [`command`] | what can be typed into `chat` |
 //! | [`model`] | which model is meant when none is named |
 //! | [`prompts`] | prompts from flags and from JSON Lines |
 //! | [`results`] | the JSON that the programs write |
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod command;
 pub mod figure;
 pub mod model;
 pub mod output;

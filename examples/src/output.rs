@@ -82,13 +82,18 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Runs a program: an error goes to standard error in one line and makes the exit code 1. A reader that has gone, as in
-/// `… | head`, is no error.
+/// Exit code of a program whose reader has gone, as in `… | head`: that of a program ended by SIGPIPE, 128 + 13.
+const READER_GONE: u8 = 141;
+
+/// Runs a program: an error goes to standard error in one line and makes the exit code 1. When nobody reads the output any more,
+/// the program ends without a word.
 pub fn run(program: impl FnOnce() -> Result<()>) -> ExitCode {
     match program() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast_ref::<io::Error>() {
-            Some(broken) if broken.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Some(broken) if broken.kind() == io::ErrorKind::BrokenPipe => {
+                ExitCode::from(READER_GONE)
+            }
             _ => {
                 // Nobody is left to tell when standard error is closed.
                 let _ = writeln!(io::stderr(), "error: {}", printable(&format!("{error:#}")));

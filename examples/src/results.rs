@@ -2,7 +2,7 @@
 //!
 //! Nothing in them depends on the time or on the machine's paths: equal runs write equal files.
 
-use lm_core::{AblationKind, FinishReason, Generation, HeadAblation, Prompt, Provenance};
+use lm_core::{AblationKind, FinishReason, Generation, Head, HeadAblation, Prompt, Provenance};
 use serde::{Deserialize, Serialize};
 
 /// What `generate` writes: `docs/schemas/generate-1.json`.
@@ -88,6 +88,19 @@ pub struct HeadScores {
     pub kl: Vec<Vec<f64>>,
 }
 
+impl HeadScores {
+    /// All heads, the highest score first; of equal ones the lower layer and head.
+    pub fn ranked(&self) -> Vec<(Head, f64)> {
+        let mut ranking: Vec<(Head, f64)> = Vec::new();
+        for (layer, scores) in self.kl.iter().enumerate() {
+            let heads = scores.iter().enumerate();
+            ranking.extend(heads.map(|(head, &kl)| (Head::new(layer, head), kl)));
+        }
+        ranking.sort_by(|a, b| b.1.total_cmp(&a.1));
+        ranking
+    }
+}
+
 /// A token that may come next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NextToken {
@@ -119,5 +132,24 @@ impl From<Generation> for Continuation {
             text: generation.text,
             finish: generation.finish,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_score_comes_first_and_ties_keep_the_order_of_the_model() {
+        let scores = HeadScores {
+            kind: AblationKind::Contribution { factor: 0.0 },
+            kl: vec![vec![0.5, 0.1], vec![2.0, 0.5]],
+        };
+        let order: Vec<String> = scores
+            .ranked()
+            .iter()
+            .map(|(head, _)| head.to_string())
+            .collect();
+        assert_eq!(order, ["1-0", "0-0", "1-1", "0-1"]);
     }
 }

@@ -7,11 +7,11 @@ use clap::ValueEnum;
 
 use crate::golden::reference_python;
 use crate::host::{self, Host};
-use crate::pins::XLLAMACPP;
+use crate::pins::LLAMACPP;
 use crate::setup::{Setup, Wanted, python};
 
-/// Room that llama.cpp's binding takes.
-const XLLAMACPP_BYTES: u64 = 400_000_000;
+/// Room that these take.
+const LLAMACPP_BYTES: u64 = 400_000_000;
 
 /// What we measure against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -36,7 +36,7 @@ pub(crate) fn run(host: &Host, peer: Option<Peer>, args: &[OsString]) -> Result<
         Peer::Python => ("python", reference_python(host)?),
         Peer::Llamacpp => (
             "llamacpp",
-            python::environment(host, &format!("{XLLAMACPP}\n"), XLLAMACPP_BYTES)?,
+            python::environment(host, LLAMACPP, LLAMACPP_BYTES)?,
         ),
     };
     host::run(

@@ -15,8 +15,8 @@ pub(crate) const WHEEL_PYTHON: &str = "3.11";
 /// The oldest glibc a wheel may ask for, as in its `manylinux_2_<minor>` tag.
 pub(crate) const GLIBC_MINOR: u32 = 28;
 
-/// llama.cpp's Python binding, the peer of `bench --vs llamacpp`.
-pub(crate) const XLLAMACPP: &str = "xllamacpp==2026.10.11549";
+/// What `bench --vs llamacpp` installs: llama.cpp's Python binding, and the writer of the GGUF files that it runs.
+pub(crate) const LLAMACPP: &str = "xllamacpp==2026.10.11549\ngguf==0.19.0\nnumpy==2.4.6\n";
 
 /// A wheel on the Python package index.
 #[derive(Clone, Copy, Debug)]

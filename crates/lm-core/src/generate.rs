@@ -312,7 +312,7 @@ impl<'a> Row<'a> {
             Some(FinishReason::Cancelled)
         } else if step + 1 == options.max_new_tokens {
             Some(FinishReason::Length)
-        } else if context.is_some_and(|limit| self.history.len() >= limit) {
+        } else if context.is_some_and(|limit| self.history.len() > limit) {
             Some(FinishReason::Context)
         } else {
             None

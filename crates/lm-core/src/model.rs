@@ -227,13 +227,11 @@ pub trait OpenModel: LanguageModel {
     ///
     /// # Errors
     /// Heads the model does not have.
-    fn ablated(&self, ablation: HeadAblation) -> Result<Ablated<'_, Self>> {
-        let shape = self.shape();
-        ablation.check(shape.layers, shape.heads)?;
-        Ok(Ablated {
-            model: self,
-            ablation,
-        })
+    fn ablated(&self, ablation: HeadAblation) -> Result<Ablated<'_, Self>>
+    where
+        Self: Sized,
+    {
+        Ablated::new(self, ablation)
     }
 }
 
@@ -242,6 +240,18 @@ pub trait OpenModel: LanguageModel {
 pub struct Ablated<'a, M: ?Sized> {
     model: &'a M,
     ablation: HeadAblation,
+}
+
+impl<'a, M: OpenModel + ?Sized> Ablated<'a, M> {
+    /// What [`OpenModel::ablated`] makes, for a `dyn OpenModel` too.
+    ///
+    /// # Errors
+    /// Heads the model does not have.
+    pub fn new(model: &'a M, ablation: HeadAblation) -> Result<Self> {
+        let shape = model.shape();
+        ablation.check(shape.layers, shape.heads)?;
+        Ok(Self { model, ablation })
+    }
 }
 
 impl<M: OpenModel + ?Sized> LanguageModel for Ablated<'_, M> {

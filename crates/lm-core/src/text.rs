@@ -122,16 +122,7 @@ impl TextInterface {
     /// An empty prompt, a conversation without a template, and what template and tokenizer refuse.
     pub fn encode(&self, prompt: &Prompt) -> Result<TokenIds> {
         match prompt {
-            Prompt::Raw(text) => {
-                let ids = self.tokenizer.encode_raw(text)?;
-                if ids.ids().is_empty() {
-                    return Err(Error::Empty {
-                        what: "prompt".to_owned(),
-                        unit: "token",
-                    });
-                }
-                Ok(ids)
-            }
+            Prompt::Raw(text) => require_tokens(self.tokenizer.encode_raw(text)?),
             Prompt::Chat(conversation) => self.encode_conversation(conversation),
         }
     }
@@ -144,7 +135,7 @@ impl TextInterface {
         };
         let text = template.render(conversation, &RenderOptions::for_reply(conversation))?;
         // The template writes BOS itself where the model wants it.
-        Ok(self.tokenizer.encode_fragment(&text)?)
+        require_tokens(self.tokenizer.encode_fragment(&text)?)
     }
 
     /// Replies of `model` to `conversation`; what [`ChatModel::reply`](crate::ChatModel::reply) of a local model does.
@@ -172,6 +163,16 @@ impl TextInterface {
         };
         Ok(generations.into_iter().flatten().map(reply).collect())
     }
+}
+
+fn require_tokens(ids: TokenIds) -> Result<TokenIds> {
+    if ids.ids().is_empty() {
+        return Err(Error::Empty {
+            what: "prompt".to_owned(),
+            unit: "token",
+        });
+    }
+    Ok(ids)
 }
 
 /// `eos_token_id`, a number or a list of numbers.
