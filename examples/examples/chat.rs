@@ -1,7 +1,7 @@
 //! A conversation in the terminal. What the model has read is kept, so a turn costs only what is new in it.
 //!
 //! ```console
-//! $ cargo run --release --example chat
+//! $ cargo run --release -p lm-examples --example chat
 //! ```
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};

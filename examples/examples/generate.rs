@@ -1,7 +1,7 @@
 //! Continues prompts: raw text, chat messages, or a file of either.
 //!
 //! ```console
-//! $ cargo run --release --example generate -- --user "How do I keep basil fresh?"
+//! $ cargo run --release -p lm-examples --example generate -- --user "How do I keep basil fresh?"
 //! ```
 
 use std::io::{self, Write as _};

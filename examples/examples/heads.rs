@@ -3,8 +3,8 @@
 //! equation 9) and switches off the most influential one.
 //!
 //! ```console
-//! $ cargo run --release --example heads -- --demo
-//! $ cargo run --release --example heads -- --user "What is the capital of France?" --ua 18-8
+//! $ cargo run --release -p lm-examples --example heads -- --demo
+//! $ cargo run --release -p lm-examples --example heads -- --user "What is the capital of France?" --ua 18-8
 //! ```
 
 use std::io::{self, Write};
@@ -128,7 +128,7 @@ fn program(mut cli: Cli) -> Result<()> {
     if cli.heads.demo {
         writeln!(
             out,
-            "\nthe same on a bigger model:\n  cargo run --release --example heads -- --demo --model {BIGGER_MODEL} --dtype bf16"
+            "\nthe same on a bigger model:\n  cargo run --release -p lm-examples --example heads -- --demo --model {BIGGER_MODEL} --dtype bf16"
         )?;
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Reading of weights: bytes of a GGUF file to `f32`.
 
-use criterion::{BenchmarkId, Criterion, Throughput};
-use lm_core::weights::gguf::{DEQUANTIZABLE, dequantize, dequantize_parallel};
+use criterion::{Criterion, Throughput};
+use lm_core::weights::gguf::{DEQUANTIZABLE, dequantize};
 
 use crate::Failure;
 
@@ -20,11 +20,8 @@ pub(crate) fn benches(criterion: &mut Criterion) -> Result<(), Failure> {
             .map(|index| (index.wrapping_mul(167) >> 3) as u8)
             .collect();
         dequantize(ty, &bytes, &mut out)?;
-        group.bench_function(BenchmarkId::new("one thread", ty.name()), |bench| {
+        group.bench_function(ty.name(), |bench| {
             bench.iter(|| dequantize(ty, &bytes, &mut out));
-        });
-        group.bench_function(BenchmarkId::new("all threads", ty.name()), |bench| {
-            bench.iter(|| dequantize_parallel(ty, &bytes, &mut out));
         });
     }
     group.finish();

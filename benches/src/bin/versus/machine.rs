@@ -1,7 +1,7 @@
 //! The machine, and how fast it can be: every speed in the table is held against these.
 
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,57 @@ fn kilobytes(text: &str, name: &str) -> Result<u64> {
         .parse()
         .with_context(|| format!("`{name}` is {value}, not a size"))?;
     Ok(kilobytes.saturating_mul(1024))
+}
+
+/// Processor time of the whole machine since it started, in ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ticks {
+    idle: u64,
+    all: u64,
+}
+
+impl Ticks {
+    fn now() -> Result<Self> {
+        Self::parse(&read("/proc/stat")?).context("/proc/stat: no line `cpu` of numbers")
+    }
+
+    /// Of the line `cpu user nice system idle iowait irq softirq steal …`: what another guest of the host took, `steal`, is
+    /// not idle for us.
+    fn parse(stat: &str) -> Option<Self> {
+        let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        let ticks: Vec<u64> = line
+            .split_whitespace()
+            .take(8)
+            .map(|number| number.parse().ok())
+            .collect::<Option<_>>()?;
+        Some(Self {
+            idle: ticks.get(3)?.saturating_add(*ticks.get(4)?),
+            all: ticks.iter().copied().fold(0, u64::saturating_add),
+        })
+    }
+
+    /// Share of the time between `earlier` and now in which processors were busy.
+    fn busy_since(self, earlier: Self) -> f64 {
+        let all = self.all.saturating_sub(earlier.all).max(1);
+        let idle = self.idle.saturating_sub(earlier.idle).min(all);
+        1.0 - idle as f64 / all as f64
+    }
+}
+
+/// Waits until nobody else uses the processors, at most `patience`. Returns the share that was in use at the end: threads
+/// that spin for each other lose far more than the share that a neighbour takes, so a figure must say whether it had one.
+pub(crate) fn wait_until_idle(patience: Duration) -> Result<f64> {
+    const IDLE: f64 = 0.05;
+    const WINDOW: Duration = Duration::from_millis(500);
+    let begin = Instant::now();
+    loop {
+        let before = Ticks::now()?;
+        std::thread::sleep(WINDOW);
+        let busy = Ticks::now()?.busy_since(before);
+        if busy <= IDLE || begin.elapsed() >= patience {
+            return Ok(busy);
+        }
+    }
 }
 
 /// The best that plain operators reach here.
@@ -160,6 +211,17 @@ mod tests {
         assert_eq!(error, "no line `VmSwap`");
         let error = kilobytes(STATUS, "Name").unwrap_err().to_string();
         assert_eq!(error, "`Name` is versus, not a size");
+    }
+
+    #[test]
+    fn busy_is_what_is_neither_idle_nor_waiting_for_a_disk() {
+        let before = Ticks::parse("cpu  10 0 10 70 10 0 0 0 5 5\ncpu0 1 2 3 4\n").unwrap();
+        assert_eq!(before, Ticks { idle: 80, all: 100 });
+        let after = Ticks::parse("cpu  30 0 20 130 10 0 0 10 9 9\n").unwrap();
+        // 100 ticks, 60 of them idle, 10 stolen.
+        assert!((after.busy_since(before) - 0.4).abs() < 1e-12);
+        assert_eq!(Ticks::parse("cpu  1 2 3\n"), None);
+        assert_eq!(Ticks::parse("intr 1\n"), None);
     }
 
     #[test]

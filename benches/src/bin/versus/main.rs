@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
@@ -48,6 +49,9 @@ struct Args {
     /// Times each process repeats its work, after one warm-up.
     #[arg(long, default_value_t = 2)]
     repeats: usize,
+    /// Most seconds to wait before each round for other programs to leave the processors alone.
+    #[arg(long, default_value_t = 60)]
+    patience: u64,
     /// Only this work; may be given several times.
     #[arg(long)]
     only: Vec<Work>,
@@ -119,7 +123,7 @@ fn compare(args: &Args, peer: Peer, python: &Path) -> Result<()> {
             repeats: args.repeats,
             started: 0.0,
         };
-        rows.push(row(case, &job, args.rounds, &ours, &theirs)?);
+        rows.push(row(case, &job, args, &ours, &theirs)?);
     }
     let record = Record {
         schema: 1,
@@ -154,7 +158,8 @@ fn compare(args: &Args, peer: Peer, python: &Path) -> Result<()> {
 }
 
 /// Both sides in turns, so that a slow minute of the machine falls on both.
-fn row(case: Case, job: &Job, rounds: usize, ours: &Side, theirs: &Side) -> Result<Row> {
+fn row(case: Case, job: &Job, args: &Args, ours: &Side, theirs: &Side) -> Result<Row> {
+    let rounds = args.rounds;
     let mut done = Vec::with_capacity(rounds);
     let mut agree = None;
     for index in 0..rounds {
@@ -166,6 +171,7 @@ fn row(case: Case, job: &Job, rounds: usize, ours: &Side, theirs: &Side) -> Resu
             index + 1
         );
         let mut round = Round {
+            busy: machine::wait_until_idle(Duration::from_secs(args.patience))?,
             ours: ours.run(job)?,
             theirs: theirs.run(job)?,
         };

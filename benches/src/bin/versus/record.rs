@@ -42,9 +42,14 @@ pub(crate) struct Row {
 /// One process of each side, one after the other.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Round {
+    /// Share of the processors that others used just before.
+    pub(crate) busy: f64,
     pub(crate) ours: Outcome,
     pub(crate) theirs: Outcome,
 }
+
+/// A round is called disturbed when others used more than this share of the processors before it.
+const DISTURBED: f64 = 0.1;
 
 /// The middle value; of an even number of values the lower of the two.
 fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
@@ -139,6 +144,16 @@ impl Record {
         );
         for row in self.rows.iter().filter(|row| row.case.work == Work::Load) {
             self.memory_line(&mut text, row);
+        }
+        let rounds = || self.rows.iter().flat_map(|row| &row.rounds);
+        let disturbed = rounds().filter(|round| round.busy > DISTURBED).count();
+        if disturbed > 0 {
+            let _ = write!(
+                text,
+                "\nOthers used more than {:.0} % of the processors at the start of {disturbed} of {} rounds.\n",
+                100.0 * DISTURBED,
+                rounds().count(),
+            );
         }
         for row in &self.rows {
             if let Some(agree) = row.agree {
@@ -291,7 +306,11 @@ mod tests {
             source: crate::cases::Source::Safetensors,
             dtype: Dtype::F32,
         };
-        let round = |ours, theirs| Round { ours, theirs };
+        let round = |ours, theirs| Round {
+            busy: 0.02,
+            ours,
+            theirs,
+        };
         let peaks = Peaks {
             read: 1e9,
             gemm_f32: 1e12,
