@@ -21,3 +21,8 @@ pub mod output;
 pub mod prompts;
 pub mod results;
 pub mod table;
+
+/// The program in the root README, held to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -10,7 +10,10 @@
 
 use std::path::Path;
 
-use lm_core::{Dtype, GenerateOptions, LanguageModel, LoadOptions, OpenModel, Request, Run, TorchModel, generate};
+use lm_core::{
+    Dtype, GenerateOptions, LanguageModel, LoadOptions, OpenModel, Request, Run, TorchModel,
+    generate,
+};
 use lm_testkit::{GoldenCase, Tensor, golden, read_tensors};
 
 type Failure = Box<dyn std::error::Error>;
@@ -25,7 +28,9 @@ fn main() -> Result<(), Failure> {
     let logits = lm_testkit::reference("smollm2-logits.safetensors")
         .ok_or("no reference logits: run `cargo xtask golden smollm2`")?;
     let reference = Reference::open(&logits)?;
-    println!("| weights | dtype | run | prompts | largest logit difference | greedy tokens equal |");
+    println!(
+        "| weights | dtype | run | prompts | largest logit difference | greedy tokens equal |"
+    );
     println!("| --- | --- | --- | --- | --- | --- |");
     let copy = lm_testkit::reference("smollm2-hf");
     reference.measure("GGUF", &model, Dtype::F32)?;
@@ -53,19 +58,30 @@ impl Reference {
         let tokens = (0..PROMPTS)
             .map(|prompt| Ok(case.tokens(&format!("{prompt:02}.tokens"))?.remove(0)))
             .collect::<Result<_, Failure>>()?;
-        let logits = (0..PROMPTS).map(|prompt| logits.at(&[prompt]).to_vec()).collect();
-        Ok(Self { case, logits, tokens })
+        let logits = (0..PROMPTS)
+            .map(|prompt| logits.at(&[prompt]).to_vec())
+            .collect();
+        Ok(Self {
+            case,
+            logits,
+            tokens,
+        })
     }
 
     fn short(&self) -> Vec<usize> {
-        (0..PROMPTS).filter(|&prompt| self.tokens[prompt].len() < SHORT).collect()
+        (0..PROMPTS)
+            .filter(|&prompt| self.tokens[prompt].len() < SHORT)
+            .collect()
     }
 
     fn measure(&self, weights: &str, path: &Path, dtype: Dtype) -> Result<(), Failure> {
         let model = TorchModel::open_with(path, LoadOptions::default().dtype(dtype))?;
         let all: Vec<usize> = (0..PROMPTS).collect();
         let row = |run: &str, prompts: &[usize], difference: f32, greedy: &str| {
-            println!("| {weights} | {dtype} | {run} | {} | {difference:.1e} | {greedy} |", prompts.len());
+            println!(
+                "| {weights} | {dtype} | {run} | {} | {difference:.1e} | {greedy} |",
+                prompts.len()
+            );
         };
 
         let greedy = self.greedy(&model)?;
@@ -73,16 +89,33 @@ impl Reference {
             let output = model.run(&[&self.tokens[prompt]], &Run::default())?;
             Ok(output.logits[0].row(0).to_vec())
         })?;
-        row("whole prompt", &all, whole, &format!("{greedy} of {PROMPTS}"));
+        row(
+            "whole prompt",
+            &all,
+            whole,
+            &format!("{greedy} of {PROMPTS}"),
+        );
 
         let short = self.short();
-        let rows: Vec<&[u32]> = short.iter().map(|&prompt| self.tokens[prompt].as_slice()).collect();
+        let rows: Vec<&[u32]> = short
+            .iter()
+            .map(|&prompt| self.tokens[prompt].as_slice())
+            .collect();
         let batch = model.begin(rows.len())?.extend(&rows)?;
-        let index = |prompt: usize| short.iter().position(|&other| other == prompt).unwrap_or_default();
+        let index = |prompt: usize| {
+            short
+                .iter()
+                .position(|&other| other == prompt)
+                .unwrap_or_default()
+        };
         let padded = self.largest(&short, |prompt| Ok(batch.row(index(prompt)).to_vec()))?;
         row("left-padded batch", &short, padded, "");
 
-        let several: Vec<usize> = all.iter().copied().filter(|&prompt| self.tokens[prompt].len() > 1).collect();
+        let several: Vec<usize> = all
+            .iter()
+            .copied()
+            .filter(|&prompt| self.tokens[prompt].len() > 1)
+            .collect();
         let parts = self.largest(&several, |prompt| {
             let tokens = &self.tokens[prompt];
             let (first, second) = tokens.split_at(tokens.len() / 3 + 1);
@@ -122,11 +155,19 @@ impl Reference {
     fn greedy(&self, model: &TorchModel) -> Result<usize, Failure> {
         // A folder from transformers has the tokenizer; the ids are compared, so any will do.
         let text = model.text()?;
-        let options = GenerateOptions { max_new_tokens: 64, batch: 1, ..GenerateOptions::default() };
+        let options = GenerateOptions {
+            max_new_tokens: 64,
+            batch: 1,
+            ..GenerateOptions::default()
+        };
         let mut equal = 0;
         for (prompt, tokens) in self.tokens.iter().enumerate() {
-            let request = Request { id: prompt.to_string(), tokens: tokens.clone() };
-            let found = generate::generate(model, text, &[request], &options, &mut generate::ignore)?;
+            let request = Request {
+                id: prompt.to_string(),
+                tokens: tokens.clone(),
+            };
+            let found =
+                generate::generate(model, text, &[request], &options, &mut generate::ignore)?;
             let expected = self.case.tokens(&format!("{prompt:02}.greedy"))?.remove(0);
             equal += usize::from(found[0][0].tokens == expected);
         }

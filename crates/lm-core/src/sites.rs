@@ -5,6 +5,8 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use crate::{Error, Result};
+
 /// A place in the computation that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -49,6 +51,22 @@ impl Capture {
         Self {
             sites: sites.into_iter().collect(),
             positions,
+        }
+    }
+
+    /// Refuses sites that a model of `layers` blocks does not have.
+    ///
+    /// # Errors
+    /// [`Error::Argument`].
+    pub fn check(&self, layers: usize) -> Result<()> {
+        let beyond = |site: &&Site| matches!(site, Site::Hidden(layer) if *layer > layers);
+        match self.sites.iter().find(beyond) {
+            Some(site) => Err(Error::argument(
+                "site",
+                format!("Hidden(0) to Hidden({layers}) or FinalNorm"),
+                format!("{site:?}"),
+            )),
+            None => Ok(()),
         }
     }
 

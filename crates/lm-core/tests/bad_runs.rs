@@ -83,6 +83,26 @@ mod weights {
         TorchModel::open(folder.path()).unwrap();
     }
 
+    /// f16 ends at 65,504, and the largest f32 rounds to infinity in bf16.
+    #[test]
+    fn weights_that_a_narrower_dtype_cannot_hold() {
+        let name = "model.layers.0.mlp.down_proj.weight";
+        for (dtype, value) in [(Dtype::F16, 7e4), (Dtype::Bf16, f32::MAX)] {
+            let mut model = TinyLlama::default().build();
+            model.tensor_mut(name).values[5] = value;
+            let folder = tempfile::tempdir().unwrap();
+            model.write(folder.path()).unwrap();
+            let options = LoadOptions::default().dtype(dtype);
+            assert_eq!(
+                text(TorchModel::open_with(folder.path(), options)),
+                format!(
+                    "dtype: expected one that holds every weight, found {dtype}, in which tensor `{name}` overflows"
+                )
+            );
+            TorchModel::open(folder.path()).unwrap();
+        }
+    }
+
     /// Overwrites one element of a tensor in a copy of a golden model.
     #[test]
     fn in_half_precision_files_too() {
@@ -427,9 +447,9 @@ mod runs {
         };
         model.run(&[&[1, 2]], &capture(Site::Hidden(3))).unwrap();
         let error = text(model.run(&[&[1, 2]], &capture(Site::Hidden(4))));
-        assert!(
-            error.starts_with("site: expected ") && error.ends_with("found Hidden(4)"),
-            "{error}"
+        assert_eq!(
+            error,
+            "site: expected Hidden(0) to Hidden(3) or FinalNorm, found Hidden(4)"
         );
     }
 

@@ -7,7 +7,7 @@ use super::attention::Attention;
 use super::decoder::{Block, Decoder};
 use super::frozen::Frozen;
 use super::layers::{Linear, Mlp, Norm};
-use super::options::LoadOptions;
+use super::options::{Dtype, LoadOptions};
 use super::rotary::Rotary;
 use crate::family::Transform;
 use crate::spec::{DecoderSpec, LayerPart, Part, RotaryScaling};
@@ -20,6 +20,7 @@ pub(super) fn decoder(checkpoint: &Checkpoint, options: LoadOptions) -> Result<D
     let _no_grad = tch::no_grad_guard();
     let loader = Loader {
         checkpoint,
+        dtype: options.dtype,
         kind: options.dtype.kind(),
         device: options.device.find()?,
         check_finite: options.check_finite,
@@ -36,6 +37,7 @@ pub(super) fn decoder(checkpoint: &Checkpoint, options: LoadOptions) -> Result<D
 
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
+    dtype: Dtype,
     kind: Kind,
     device: Device,
     check_finite: bool,
@@ -55,7 +57,11 @@ impl Loader<'_> {
             self.require_finite(part, &source.name, &tensor)?;
         }
         // One call moves and converts; a view in the right kind on the CPU passes as it is.
-        Ok(tensor.f_to_device(self.device)?.f_to_kind(self.kind)?)
+        let moved = tensor.f_to_device_(self.device, self.kind, false, false)?;
+        if self.check_finite && self.kind != Kind::Float && tensor.f_kind()? != self.kind {
+            self.require_holds(&source.name, &moved)?;
+        }
+        Ok(moved)
     }
 
     /// The stored bytes as a tensor, without a copy where their alignment allows.
@@ -107,6 +113,19 @@ impl Loader<'_> {
         let values = unsafe { std::slice::from_raw_parts_mut(data, tensor.numel()) };
         self.checkpoint.dequantize(name, stored, values)?;
         Ok(tensor)
+    }
+
+    /// A weight that is finite as stored may be infinite in a narrower dtype: f16 ends at 65,504.
+    fn require_holds(&self, name: &str, moved: &Tensor) -> Result<()> {
+        let sum = moved.f_sum(Kind::Float)?.f_double_value(&[])?;
+        if sum.is_finite() || moved.f_isfinite()?.f_all()?.f_int64_value(&[])? == 1 {
+            return Ok(());
+        }
+        Err(Error::argument(
+            "dtype",
+            "one that holds every weight",
+            format!("{}, in which tensor `{name}` overflows", self.dtype),
+        ))
     }
 
     fn require_finite(&self, part: Part, name: &str, tensor: &Tensor) -> Result<()> {

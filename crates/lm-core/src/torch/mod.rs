@@ -207,21 +207,14 @@ impl LanguageModel for TorchModel {
     }
 
     fn score(&self, prefix: &[u32], continuation: &[u32]) -> Result<Vec<f64>> {
-        if continuation.is_empty() {
-            return Err(Error::Empty {
-                what: "continuation".to_owned(),
-                unit: "token",
-            });
-        }
-        if prefix.is_empty() {
-            return Err(Error::Empty {
-                what: "prefix".to_owned(),
-                unit: "token",
-            });
-        }
-        let tokens = [prefix, continuation].concat();
         let spec = &self.decoder.spec;
-        model::check_chunks(&[&tokens], &[0], spec.vocab_size, Some(spec.context_length))?;
+        model::check_score(
+            prefix,
+            continuation,
+            spec.vocab_size,
+            Some(spec.context_length),
+        )?;
+        let tokens = [prefix, continuation].concat();
         let _no_grad = tch::no_grad_guard();
         let hidden = self
             .hidden(&[&tokens], &Edits::default(), &Capture::none())?
@@ -262,6 +255,7 @@ impl OpenModel for TorchModel {
             spec.vocab_size,
             Some(spec.context_length),
         )?;
+        run.capture.check(spec.layers)?;
         let edits = self.edits(&run.ablation)?;
         let _no_grad = tch::no_grad_guard();
         let (hidden, captured) = self.hidden(prompts, &edits, &run.capture)?;
