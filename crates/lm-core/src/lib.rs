@@ -1,4 +1,8 @@
-#![doc = include_str!("../README.md")]
+#![cfg_attr(feature = "torch", doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(feature = "torch"),
+    doc = "The traits, readers and text code of lm-core, without its libtorch engine (feature `torch`)."
+)]
 
 pub mod chat;
 mod error;
