@@ -27,10 +27,22 @@ pub(super) fn decoder(checkpoint: &Checkpoint, options: LoadOptions) -> Result<D
     };
     let spec = checkpoint.spec();
     let parts = spec.parts();
-    let loaded = parts
-        .par_iter()
-        .map(|&part| loader.load(part))
-        .collect::<Result<Vec<_>>>()?;
+    // On a pool that ends with the loading. OpenMP gives each thread that calls an operator a team of its own and keeps it
+    // as long as the thread lives; with more of them than processors, its threads sleep between two operators instead of
+    // spinning for some microseconds, and every later step of the process is slower.
+    let pool = rayon::ThreadPoolBuilder::new()
+        .build()
+        .map_err(|error| Error::Engine {
+            engine: "rayon".to_owned(),
+            source: Box::new(error),
+        })?;
+    let loaded = pool.install(|| {
+        parts
+            .par_iter()
+            .map(|&part| loader.load(part))
+            .collect::<Result<Vec<_>>>()
+    })?;
+    drop(pool);
     // In the order of `parts`, which is the order they are taken in.
     assemble(spec, &mut parts.into_iter().zip(loaded), &loader)
 }
