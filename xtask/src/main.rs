@@ -7,11 +7,11 @@
 //! | --- | --- | --- |
 //! | `setup` | brings libtorch and the demo model | [`setup`] |
 //! | `env` | prints what a crate outside the clone needs | [`outside`] |
-//! | `demo`, `test` | set up what is missing, then run the main job or every test | [`run`] |
+//! | `demo`, `test` | set up what is missing, then run the main job or every test | [`mod@run`] |
 //! | `check` | what a change must pass besides the tests | [`check`] |
 //! | `tidy` | the rules no general tool knows | [`check::tidy`] |
 //! | `golden` | regenerates or compares the reference files | [`golden`] |
-//! | `bench` | measures, alone or against a peer | [`bench`] |
+//! | `bench` | measures, alone or against a peer | [`mod@bench`] |
 #![forbid(unsafe_code)]
 #![allow(
     clippy::print_stdout,

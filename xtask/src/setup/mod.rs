@@ -4,7 +4,7 @@
 //! 1. the folder of `--libtorch`, or of the variable `LIBTORCH`: one that does not fit is an error;
 //! 2. what an earlier set-up chose for this clone;
 //! 3. a `python3` on the path that has the right torch;
-//! 4. the pinned wheels, fetched into the per-user [`cache`](crate::cache) and shared by all clones.
+//! 4. the pinned wheels, fetched into the per-user [`cache`] and shared by all clones.
 //!
 //! The choice is a link in the ignored folder `.libtorch`, next to the file that `.cargo/config.toml` includes. Whatever takes
 //! long is made beside its place and moved there when it is whole, so an interrupted set-up leaves no half of anything.

@@ -58,7 +58,7 @@ struct Args {
     /// Only this dtype on our side.
     #[arg(long)]
     dtype: Option<Dtype>,
-    /// Where the raw figures go [default: docs/runs/<date>-vs-<peer>.json].
+    /// Where the raw figures go [default: docs/runs/DATE-vs-PEER.json].
     #[arg(long)]
     json: Option<PathBuf>,
     #[command(subcommand)]
