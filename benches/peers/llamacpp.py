@@ -68,7 +68,7 @@ def work(server: xllamacpp.Server, job: dict, count: int) -> None:
 
 def main() -> None:
     job = json.load(sys.stdin)
-    threads = os.cpu_count() or 1
+    threads = len(os.sched_getaffinity(0))
     anonymous_before = status("RssAnon")
     begin = time.perf_counter()
     server = load(job, threads)

@@ -1,6 +1,7 @@
 //! The libtorch engine: reading a prompt, one step, a fork, loading.
 
-use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
+use criterion::measurement::WallTime;
+use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput};
 use lm_benches::prompt;
 use lm_core::{Dtype, LanguageModel, LoadOptions, Session, TorchModel};
 
@@ -27,9 +28,16 @@ pub(crate) fn benches(criterion: &mut Criterion, models: &[Named]) -> Result<(),
     Ok(())
 }
 
+/// A group whose samples are as few runs as fit: one run may take a second.
+fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    group.sampling_mode(SamplingMode::Flat);
+    group
+}
+
 fn load(criterion: &mut Criterion, model: &Named) -> Result<(), Failure> {
     TorchModel::open(&model.path)?;
-    let mut group = criterion.benchmark_group("load");
+    let mut group = group(criterion, "load");
     group.bench_function(model.name, |bench| {
         bench.iter_with_large_drop(|| TorchModel::open(&model.path));
     });
@@ -38,7 +46,7 @@ fn load(criterion: &mut Criterion, model: &Named) -> Result<(), Failure> {
 }
 
 fn prefill(criterion: &mut Criterion, model: &TorchModel, name: &str) -> Result<(), Failure> {
-    let mut group = criterion.benchmark_group("prefill");
+    let mut group = group(criterion, "prefill");
     for length in PROMPTS {
         let tokens = prompt(length, model.vocab_size());
         model.begin(1)?.extend(&[&tokens])?;
@@ -58,7 +66,7 @@ fn unequal(criterion: &mut Criterion, model: &TorchModel, name: &str) -> Result<
         .to_vec();
     let rows: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
     model.begin(rows.len())?.extend(&rows)?;
-    let mut group = criterion.benchmark_group("prefill, four unequal rows");
+    let mut group = group(criterion, "prefill, four unequal rows");
     group.throughput(Throughput::Elements(prompts.concat().len() as u64));
     group.bench_function(name, |bench| {
         bench.iter(|| model.begin(rows.len())?.extend(&rows));
@@ -69,7 +77,7 @@ fn unequal(criterion: &mut Criterion, model: &TorchModel, name: &str) -> Result<
 
 /// One token in each row, taken back afterwards so that every step sees the same cache.
 fn step(criterion: &mut Criterion, model: &TorchModel, name: &str) -> Result<(), Failure> {
-    let mut group = criterion.benchmark_group("decode step");
+    let mut group = group(criterion, "decode step");
     for rows in ROWS {
         let mut session = filled(model)?;
         session.select(&vec![0; rows])?;
@@ -93,7 +101,7 @@ fn step(criterion: &mut Criterion, model: &TorchModel, name: &str) -> Result<(),
 fn fork(criterion: &mut Criterion, model: &TorchModel, name: &str) -> Result<(), Failure> {
     const COPIES: usize = 20;
     filled(model)?.select(&[0; COPIES])?;
-    let mut group = criterion.benchmark_group("fork");
+    let mut group = group(criterion, "fork");
     group.throughput(Throughput::Elements(COPIES as u64));
     group.bench_function(name, |bench| {
         bench.iter_batched(

@@ -121,7 +121,7 @@ impl Record {
         let mut text = format!(
             "{}, {} cores ({}), {:.0} GB; memory read {:.1} GB/s, matrix product {:.0} GFLOP/s f32 and {:.0} GFLOP/s bf16.\n\
              lm-safety: {}. {peer}: {}.\n\n\
-             | work | weights | dtype | lm-safety | {peer} | {peer} time / ours | share of peak | {peer}'s share | peak memory | {peer}'s |\n\
+             | work | weights | dtype | lm-safety | {peer} | {peer} time / ours | share of peak | {peer}: share | peak memory | {peer}: memory |\n\
              | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
             self.machine.cpu,
             self.machine.cores,
