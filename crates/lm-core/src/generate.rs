@@ -144,7 +144,7 @@ pub fn ignore(_: Piece<'_>) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// Continues each request [`GenerateOptions::samples`] times. Each prompt is read once; its samples share that.
+/// Continues each request [`GenerateOptions::samples`] times. The samples that run together share one reading of their prompt.
 ///
 /// `on_piece` is called for each token as it comes and may end its row.
 ///
@@ -176,8 +176,8 @@ pub fn generate(
         model.context_length(),
     )?;
     let mut done: Vec<Vec<Generation>> = requests.iter().map(|_| Vec::new()).collect();
-    // A prompt of many samples goes alone if they fill the batch; samples of one prompt are never split from its prefill
-    // further than the batch demands.
+    // A prompt of many samples goes alone if they fill the batch; more samples than that read their
+    // prompt once a batch.
     let prompts = (options.batch / options.samples).max(1);
     for (chunk_index, chunk) in requests.chunks(prompts).enumerate() {
         for first in (0..options.samples).step_by(options.batch) {
@@ -236,8 +236,8 @@ struct Row<'a> {
     history: Vec<u32>,
     prompt: usize,
     logprobs: Vec<f64>,
-    stream: Option<DecodeStream<'a>>,
-    matcher: Option<StopMatcher>,
+    stream: DecodeStream<'a>,
+    matcher: StopMatcher,
     text: String,
     stop_ids: &'a [u32],
     first_logits: Vec<(u32, f32)>,
@@ -257,8 +257,8 @@ impl<'a> Row<'a> {
             history: request.tokens.clone(),
             prompt: request.tokens.len(),
             logprobs: Vec::new(),
-            stream: Some(text.tokenizer().decode_stream(true)),
-            matcher: Some(stops.matcher()),
+            stream: text.tokenizer().decode_stream(true),
+            matcher: stops.matcher(),
             text: String::new(),
             stop_ids: if options.ignore_stop_tokens {
                 &[]
@@ -289,13 +289,8 @@ impl<'a> Row<'a> {
         self.logprobs
             .push(logits::log_prob(logits, token).ok_or_else(not_a_number)?);
         self.history.push(token);
-        let mut piece = String::new();
-        let mut stopped = false;
-        if let (Some(stream), Some(matcher)) = (&mut self.stream, &mut self.matcher) {
-            let step = matcher.push(&stream.push(token)?);
-            piece = step.text;
-            stopped = step.matched.is_some();
-        }
+        let released = self.matcher.push(&self.stream.push(token)?);
+        let (piece, stopped) = (released.text, released.matched.is_some());
         self.text.push_str(&piece);
         let (request, sample) = self.place;
         let go_on = on_piece(Piece {
@@ -325,28 +320,26 @@ impl<'a> Row<'a> {
         mut finish: FinishReason,
         on_piece: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
     ) -> Result<(usize, Generation)> {
-        if let (Some(stream), Some(mut matcher)) = (self.stream.take(), self.matcher.take()) {
-            let mut tail = matcher.push(&stream.finish()?);
-            if tail.matched.is_none() {
-                let end = matcher.finish();
-                tail.text.push_str(&end.text);
-                tail.matched = end.matched;
-            }
-            if tail.matched.is_some() && finish != FinishReason::StopToken {
-                finish = FinishReason::StopString;
-            }
-            if let Some(&token) = self.history.last().filter(|_| !tail.text.is_empty()) {
-                let (request, sample) = self.place;
-                // The row is over whatever is answered.
-                let _ = on_piece(Piece {
-                    request,
-                    sample,
-                    token,
-                    text: &tail.text,
-                });
-            }
-            self.text.push_str(&tail.text);
+        let mut tail = self.matcher.push(&self.stream.finish()?);
+        if tail.matched.is_none() {
+            let end = self.matcher.finish();
+            tail.text.push_str(&end.text);
+            tail.matched = end.matched;
         }
+        if tail.matched.is_some() && finish != FinishReason::StopToken {
+            finish = FinishReason::StopString;
+        }
+        if let Some(&token) = self.history.last().filter(|_| !tail.text.is_empty()) {
+            let (request, sample) = self.place;
+            // The row is over whatever is answered.
+            let _ = on_piece(Piece {
+                request,
+                sample,
+                token,
+                text: &tail.text,
+            });
+        }
+        self.text.push_str(&tail.text);
         let generation = Generation {
             tokens: self.history.split_off(self.prompt),
             logprobs: self.logprobs,

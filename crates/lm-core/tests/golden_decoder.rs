@@ -331,40 +331,31 @@ fn bf16_run_is_as_near_as_transformers_own() {
     );
 }
 
-#[test]
-fn gguf_files_run_like_the_folder_they_were_made_of() {
-    let golden = golden("gguf-llama").unwrap();
-    let prompt = golden.tokens("whole.input_ids").unwrap().remove(0);
-    for (file, part) in [
-        ("f32.gguf", "f32"),
-        ("f16.gguf", "f16"),
-        ("q8_0.gguf", "q8_0"),
-    ] {
+/// Runs each file of a golden folder on the ids `prompt` and compares with the tensors of its part.
+fn check_files(case: &str, prompt: &str, files: &[(&str, &str)]) {
+    let golden = golden(case).unwrap();
+    let prompt = golden.tokens(prompt).unwrap().remove(0);
+    for (file, part) in files {
         let model = TorchModel::open(golden.folder().join(file)).unwrap();
-        check(
-            file,
-            &golden,
-            part,
-            &run(&model, &[&prompt], HeadAblation::none()),
-            Tolerance::F32,
-        );
+        let output = run(&model, &[&prompt], HeadAblation::none());
+        check(file, &golden, part, &output, Tolerance::F32);
     }
 }
 
 #[test]
+fn gguf_files_run_like_the_folder_they_were_made_of() {
+    let files = [
+        ("f32.gguf", "f32"),
+        ("f16.gguf", "f16"),
+        ("q8_0.gguf", "q8_0"),
+    ];
+    check_files("gguf-llama", "whole.input_ids", &files);
+}
+
+#[test]
 fn gguf_rotary_scaling_from_a_tensor_and_from_metadata() {
-    let golden = golden("gguf-llama-rope").unwrap();
-    let prompt = golden.tokens("input_ids").unwrap().remove(0);
-    for (file, part) in [("linear.gguf", "linear"), ("llama3.gguf", "llama3")] {
-        let model = TorchModel::open(golden.folder().join(file)).unwrap();
-        check(
-            file,
-            &golden,
-            part,
-            &run(&model, &[&prompt], HeadAblation::none()),
-            Tolerance::F32,
-        );
-    }
+    let files = [("linear.gguf", "linear"), ("llama3.gguf", "llama3")];
+    check_files("gguf-llama-rope", "input_ids", &files);
 }
 
 #[test]

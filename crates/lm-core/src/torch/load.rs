@@ -1,5 +1,7 @@
 //! From a checkpoint to weights on a device, each tensor moved once.
 
+use std::collections::HashMap;
+
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -43,8 +45,7 @@ pub(super) fn decoder(checkpoint: &Checkpoint, options: LoadOptions) -> Result<D
             .collect::<Result<Vec<_>>>()
     })?;
     drop(pool);
-    // In the order of `parts`, which is the order they are taken in.
-    assemble(spec, &mut parts.into_iter().zip(loaded), &loader)
+    assemble(spec, parts.into_iter().zip(loaded).collect(), &loader)
 }
 
 struct Loader<'a> {
@@ -174,12 +175,11 @@ fn plain_kind(ty: &StoredType) -> Option<Kind> {
 
 fn assemble(
     spec: &DecoderSpec,
-    loaded: &mut dyn Iterator<Item = (Part, Tensor)>,
+    mut loaded: HashMap<Part, Tensor>,
     loader: &Loader<'_>,
 ) -> Result<Decoder> {
-    let mut waiting: std::collections::HashMap<Part, Tensor> = loaded.collect();
     let mut take = |part: Part| -> Result<Frozen> {
-        waiting
+        loaded
             .remove(&part)
             .map(Frozen::new)
             .ok_or_else(|| Error::MissingTensor {
