@@ -13,14 +13,17 @@ import json
 import math
 import shutil
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from sys import modules
 
 import numpy as np
 import torch
+from edits import blocks, edited_head
 from safetensors.numpy import save_file
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
 logging.disable_progress_bar()
@@ -32,21 +35,27 @@ ABSOLUTE, RELATIVE = 1e-5, 1e-4
 # A greedy step counts only where the best token leads the second by at least this much.
 GREEDY_MARGIN = 1e-2
 
-# Small enough for git, and every size differs from every other, so that a swapped axis can't go unnoticed.
-LLAMA = dict(
+# Small enough for git, and every size differs from every other, so that a swapped axis can't go unnoticed. `PLAIN` is
+# what every family has.
+PLAIN = dict(
     vocab_size=96,
     hidden_size=32,
-    intermediate_size=56,
-    num_hidden_layers=3,
+    num_hidden_layers=2,
     num_attention_heads=4,
-    num_key_value_heads=2,
     max_position_embeddings=128,
-    rms_norm_eps=1e-5,
     bos_token_id=1,
     eos_token_id=2,
     pad_token_id=None,
+)
+LLAMA = PLAIN | dict(
+    intermediate_size=56,
+    num_hidden_layers=3,
+    num_key_value_heads=2,
+    rms_norm_eps=1e-5,
     rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
 )
+# The families that differ from Llama in a few places.
+LIKE_LLAMA = LLAMA | {"num_hidden_layers": 2}
 # Llama 3.1's scheme at a size where 8-wide heads have a kept (6, 30 positions a turn), a blended (140) and a slowed
 # frequency (664); shared by two cases that must agree.
 LLAMA3 = {
@@ -77,35 +86,36 @@ def random_weights(model: PreTrainedModel, seed: int) -> None:
     numpy's generator: unlike torch's, its stream is fixed across versions.
     """
     stream = np.random.Generator(np.random.PCG64(seed))
-    embeddings = {id(model.get_input_embeddings().weight)}
+    modules = dict(model.named_modules())
+    # Gemma multiplies by one more than the norm weight it stores, and its embeddings by the square root of the width.
+    gemma = model.config.model_type.startswith("gemma")
+    norm_centre, embedding_scale = (0.0, 0.15) if gemma else (1.0, 0.4)
     for name, parameter in sorted(model.named_parameters()):
         noise = torch.from_numpy(stream.standard_normal(tuple(parameter.shape), dtype=np.float32))
+        owner = modules[name.rpartition(".")[0]]
         if parameter.dim() == 1:
-            parameter.copy_(0.3 * noise if name.endswith("bias") else 1.0 + 0.3 * noise)
-        elif id(parameter) in embeddings:
-            parameter.copy_(0.4 * noise)
+            parameter.copy_(0.3 * noise if name.endswith("bias") else norm_centre + 0.3 * noise)
+        elif owner is model.get_input_embeddings():
+            parameter.copy_(embedding_scale * noise)
+        elif isinstance(owner, torch.nn.Embedding):  # learned positions
+            parameter.copy_(0.2 * noise)
         else:
-            parameter.copy_(1.2 / math.sqrt(parameter.shape[-1]) * noise)
+            inputs = parameter.shape[0 if isinstance(owner, Conv1D) else -1]
+            parameter.copy_(1.2 / math.sqrt(inputs) * noise)
 
 
 def old_dialect(config: dict, rope_key: str = "rope_type") -> dict:
     """`config.json` as transformers wrote it before version 5: `rope_theta`, `rope_scaling`, `torch_dtype`."""
     config = dict(config)
     rope = dict(config.pop("rope_parameters"))
-    config["rope_theta"] = rope.pop("rope_theta")
+    for key in ("rope_theta", "partial_rotary_factor"):
+        if key in rope:
+            config[key] = rope.pop(key)
     kind = rope.pop("rope_type")
     config["rope_scaling"] = None if kind == "default" else {rope_key: kind, **rope}
     config["torch_dtype"] = config.pop("dtype")
     config["transformers_version"] = "4.31.0" if rope_key == "type" else "4.43.0"
     return dict(sorted(config.items()))
-
-
-def blocks(model: PreTrainedModel) -> torch.nn.ModuleList:
-    """The decoder's list of blocks, whatever the family calls it."""
-    count = model.config.num_hidden_layers
-    lists = [m for m in model.get_decoder().modules() if isinstance(m, torch.nn.ModuleList) and len(m) == count]
-    assert len(lists) == 1, f"expected one list of {count} blocks, found {len(lists)}"
-    return lists[0]
 
 
 @contextmanager
@@ -131,29 +141,6 @@ def captured(model: PreTrainedModel):
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def edited_head(model: PreTrainedModel, layer: int, head: int, *, query: float = 1.0, output: float = 1.0):
-    """Scales one query head's query vector (after rotary embedding and norm) or its output (before `o_proj`)."""
-    home = modules[type(model).__module__]
-    plain = home.eager_attention_forward
-
-    def attention(module, q, k, v, *args, **kwargs):
-        if module.layer_idx != layer:
-            return plain(module, q, k, v, *args, **kwargs)
-        q = q.clone()
-        q[:, head] *= query  # [batch, head, position, head_dim]
-        mixed, weights = plain(module, q, k, v, *args, **kwargs)
-        mixed = mixed.clone()
-        mixed[:, :, head] *= output  # [batch, position, head, head_dim]
-        return mixed, weights
-
-    home.eager_attention_forward = attention
-    try:
-        yield
-    finally:
-        home.eager_attention_forward = plain
 
 
 def run(model: PreTrainedModel, ids: torch.Tensor, **inputs) -> dict[str, torch.Tensor]:
@@ -216,37 +203,39 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
 
 def expectations(model: PreTrainedModel, seed: int, length: int = 16, parts_agree: bool = True) -> dict[str, torch.Tensor]:
     """Every run of a case, by the names of the README."""
+    # A model with dynamic rotary scaling remembers the longest text it saw: every run starts from a copy that saw none.
+    fresh = partial(deepcopy, model)
     stream = np.random.Generator(np.random.PCG64([seed, 1]))
     ids = torch.from_numpy(stream.integers(3, model.config.vocab_size, (1, length)))
-    whole = run(model, ids)
-    split = run_in_parts(model, ids, [length * 3 // 8])
-    steps = run_in_parts(model, ids, list(range(1, length)))
+    whole = run(fresh(), ids)
+    split = run_in_parts(fresh(), ids, [length * 3 // 8])
+    steps = run_in_parts(fresh(), ids, list(range(1, length)))
     if parts_agree:
         check_close("the split run", split["logits"], whole["logits"])
         check_close("the run by single tokens", steps["logits"], whole["logits"])
 
     # Heads that are neither the first of the model nor, with grouped queries, of the same KV head.
     layer, head, factor, eps = model.config.num_hidden_layers - 1, model.config.num_attention_heads - 1, 0.25, 1e-2
-    with edited_head(model, 0, head, output=factor):
-        scaled = run(model, ids)
-    with edited_head(model, 0, head, query=0.0):
-        uniform = run(model, ids)
-    with edited_head(model, layer, head - 1, query=eps):
-        near_uniform = run(model, ids)
-    for name, edited in (("head_scaled", scaled), ("head_uniform", uniform), ("head_near_uniform", near_uniform)):
-        moved = (edited["logits"] - whole["logits"]).abs().max()
+    with edited_head(edited := fresh(), 0, head, output=factor):
+        scaled = run(edited, ids)
+    with edited_head(edited := fresh(), 0, head, query=0.0):
+        uniform = run(edited, ids)
+    with edited_head(edited := fresh(), layer, head - 1, query=eps):
+        near_uniform = run(edited, ids)
+    for name, changed in (("head_scaled", scaled), ("head_uniform", uniform), ("head_near_uniform", near_uniform)):
+        moved = (changed["logits"] - whole["logits"]).abs().max()
         assert moved > 0.05, f"{name} moves the logits by {moved:.1e} only: the case would not notice its absence"
 
     rows = [torch.from_numpy(stream.integers(3, model.config.vocab_size, n)) for n in (5, 11, 8)]
     runs = {
         "whole": {"input_ids": ids, **whole},
-        "padded": run_padded(model, rows),
+        "padded": run_padded(fresh(), rows),
         "split": {"at": torch.tensor([length * 3 // 8]), **split},
         "steps": steps,
         "head_scaled": {"head": torch.tensor([0, head]), "factor": torch.tensor([factor]), **scaled},
         "head_uniform": {"head": torch.tensor([0, head]), "eps": torch.tensor([0.0]), **uniform},
         "head_near_uniform": {"head": torch.tensor([layer, head - 1]), "eps": torch.tensor([eps]), **near_uniform},
-        "greedy": {"tokens": greedy(model, ids)},
+        "greedy": {"tokens": greedy(fresh(), ids)},
     }
     return {f"{name}.{part}": value for name, values in runs.items() for part, value in values.items()}
 
@@ -280,11 +269,40 @@ def save_model(
         path.write_text(json.dumps(edit_config(json.loads(path.read_text())), indent=2) + "\n")
 
 
-def golden(script: str, config: PreTrainedConfig, seed: int, *, also: torch.dtype | None = None, **saving) -> None:
-    """Writes one case. `also` adds a run of the whole prompt in that dtype, under the dtype's name."""
+def check_matters(model: PreTrainedModel, what: str, changes: dict, ids: torch.Tensor, logits: torch.Tensor) -> None:
+    """The weights under a configuration without `what` must lead elsewhere: else the case proves nothing of it."""
+    config = deepcopy(model.config)
+    for key, value in changes.items():
+        setattr(config, key, value)
+    without = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+    # Not strict: what is left out may own weights. None may be missing.
+    missing = without.load_state_dict(model.state_dict(), strict=False).missing_keys
+    assert not missing, f"without {what} there are new weights: {missing}"
+    moved = (run(without, ids)["logits"] - logits).abs().max()
+    assert moved > 0.05, f"{what} moves the logits by {moved:.1e} only: the case would not notice its absence"
+    print(f"{what} moves the logits by {moved:.2f}")
+
+
+def golden(
+    script: str,
+    config: PreTrainedConfig,
+    seed: int,
+    *,
+    also: torch.dtype | None = None,
+    parts_agree: bool = True,
+    matters: dict[str, dict] | None = None,
+    **saving,
+) -> None:
+    """Writes one case. `also` adds a run of the whole prompt in that dtype, under the dtype's name.
+
+    `parts_agree=False`: the model itself computes something else when the prompt comes in parts. `matters` names what
+    the case is about, with the settings that leave it out: the logits must then be others.
+    """
     out = out_dir(script)
     save_model(config, seed, out / "model", **saving)
-    tensors = expectations(load(out / "model"), seed)
+    tensors = expectations(load(out / "model"), seed, parts_agree=parts_agree)
+    for what, changes in (matters or {}).items():
+        check_matters(load(out / "model"), what, changes, tensors["whole.input_ids"], tensors["whole.logits"])
     exact = run(load(out / "model", torch.float64), tensors["whole.input_ids"])
     for part, value in exact.items():
         check_close(f"the float32 {part} against float64", tensors[f"whole.{part}"], value, share=0.5)

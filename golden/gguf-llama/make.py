@@ -8,7 +8,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import LLAMA, check_close, expectations, load, out_dir, run, save_model, write_expected
-from common_gguf import TEXTS, VOCAB_SIZE, as_stored, tiny_tokenizer, write_llama
+from common_gguf import TEXTS, VOCAB_SIZE, as_stored, tiny_tokenizer, write_gguf
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 SEED = 1
@@ -31,7 +31,7 @@ model = load(out / "model")
 tensors = expectations(model, SEED)
 for quant in ("F32", "F16", "Q8_0"):
     file = out / f"{quant.lower()}.gguf"
-    write_llama(file, model, tokenizer, quant)
+    write_gguf(file, model, tokenizer, quant)
     expected = run(as_stored(model, quant), tensors["whole.input_ids"])
     # transformers' own reader of GGUF must come to the same.
     read = AutoModelForCausalLM.from_pretrained(

@@ -68,6 +68,17 @@ pub enum Error {
         known: String,
     },
 
+    /// A model family that is known and not read.
+    #[error("{}: the model family `{name}` is not supported: {reason}", path.display())]
+    UnsupportedFamily {
+        /// The file that names the family.
+        path: PathBuf,
+        /// The name found.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+
     /// A weight that the configuration implies is absent.
     #[error("{}: tensor `{name}` not found", path.display())]
     MissingTensor {

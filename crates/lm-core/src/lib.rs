@@ -26,7 +26,7 @@ pub use error::{Error, Result};
 pub use generate::{Dialogue, FinishReason, GenerateOptions, Generation, Piece, Request};
 pub use heads::{AblationKind, Head, HeadAblation, HeadEdit};
 pub use model::{
-    Ablated, ChatModel, LanguageModel, MAX_ROWS, ModelShape, OpenModel, PlainSession, Reply, Run,
+    Ablated, ChatModel, LanguageModel, MAX_ROWS, ModelShape, OpenModel, OpenSession, PlainSession, Reply, Run,
     RunOutput, Session, TokenCounts, check_chunks, check_rewind, check_score, check_selection,
     require_rows,
 };

@@ -152,6 +152,13 @@ pub trait Session: Send {
     fn rewind(&mut self, lengths: &[usize]) -> Result<()>;
 }
 
+/// A session that lets the states of its newest tokens be read.
+pub trait OpenSession: Session {
+    /// What the session's [`Capture`] named, of the chunks of the last [`Session::extend`] that succeeded, one entry a row in
+    /// the order of its rows then; empty before the first.
+    fn captured(&self) -> &[Captured];
+}
+
 /// What [`OpenModel::run`] should do beside the plain forward pass.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Run {
@@ -183,11 +190,25 @@ pub trait OpenModel: LanguageModel {
     /// Those of [`Session::extend`]; heads and sites the model does not have.
     fn run(&self, prompts: &[&[u32]], run: &Run) -> Result<RunOutput>;
 
-    /// Starts a session in which `ablation` holds throughout.
+    /// Starts a session in which `ablation` holds throughout, and that keeps what `capture` names of each new chunk.
     ///
     /// # Errors
-    /// Those of [`LanguageModel::begin`]; heads the model does not have.
-    fn begin_ablated(&self, rows: usize, ablation: &HeadAblation) -> Result<Box<dyn Session + '_>>;
+    /// Those of [`LanguageModel::begin`]; heads and sites the model does not have.
+    fn begin_open(
+        &self,
+        rows: usize,
+        ablation: &HeadAblation,
+        capture: &Capture,
+    ) -> Result<Box<dyn OpenSession + '_>>;
+
+    /// [`OpenModel::begin_open`] that keeps nothing.
+    ///
+    /// # Errors
+    /// Those of [`OpenModel::begin_open`].
+    fn begin_ablated(&self, rows: usize, ablation: &HeadAblation) -> Result<Box<dyn Session + '_>> {
+        let session: Box<dyn Session + '_> = self.begin_open(rows, ablation, &Capture::none())?;
+        Ok(session)
+    }
 
     /// Next-token logits of every prompt under each ablation in turn: `found(index, logits)` is called with the index of
     /// the ablation and its `[prompt, vocab]`, in order, and may stop the sweep with an error.

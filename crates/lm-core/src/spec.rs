@@ -18,16 +18,44 @@ pub struct DecoderSpec {
     pub layers: usize,
     /// Most positions a row may have.
     pub context_length: usize,
+    /// From tokens to the first residual.
+    pub embedding: EmbeddingSpec,
     /// The norms, one kind throughout.
     pub norm: NormSpec,
+    /// How attention, feed-forward part and norms of a block are put together.
+    pub block: BlockKind,
     /// The attention of every block.
     pub attention: AttentionSpec,
-    /// How positions enter.
-    pub rotary: RotarySpec,
+    /// The window of each layer, `[layers]`: a query sees itself and the `window - 1` tokens before it. `None`: all.
+    pub windows: Vec<Option<usize>>,
+    /// How positions enter the attention; `None` where they enter only with the embedding.
+    pub rotary: Option<RotarySpec>,
+    /// The rotary embedding of the layers with a window, where it is another one (Gemma 3).
+    pub window_rotary: Option<RotarySpec>,
     /// The feed-forward part of every block.
     pub mlp: MlpSpec,
-    /// Whether the unembedding is the embedding.
-    pub tied_embeddings: bool,
+    /// From the last residual to logits.
+    pub unembedding: UnembeddingSpec,
+}
+
+/// From tokens to the first residual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EmbeddingSpec {
+    /// The embedding is multiplied by this, rounded to the run's dtype (Gemma: the root of the width).
+    pub scale: Option<f64>,
+    /// Rows of a learned position embedding that is added; `None` without one.
+    pub learned_positions: Option<usize>,
+}
+
+/// From the last residual to logits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UnembeddingSpec {
+    /// Whether its weight is the embedding's.
+    pub tied: bool,
+    /// Whether it has a bias.
+    pub bias: bool,
+    /// Logits `z` become `c · tanh(z / c)`.
+    pub soft_cap: Option<f64>,
 }
 
 /// Which norm.
@@ -44,8 +72,42 @@ pub struct NormSpec {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum NormKind {
-    /// `w · x / √(mean(x²) + ε)`.
+    /// `w · x / √(mean(x²) + ε)`; rounded to the run's dtype before the weight is applied.
     Rms,
+    /// The same, with the weight applied in `f32` before rounding; its weights stay in `f32`. (Gemma's files hold `w - 1`
+    /// in safetensors and `w` in GGUF; here it is `w`.)
+    RmsWide,
+    /// `w · (x - mean(x)) / √(var(x) + ε) + b`.
+    Layer,
+}
+
+/// How the parts of a block are put together; `A` attention, `M` feed-forward, `n` norms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum BlockKind {
+    /// `y = x + A(n₁(x))`, then `y + M(n₂(y))`.
+    PreNorm,
+    /// `y = x + n₁(A(x))`, then `y + n₂(M(y))`.
+    PostNorm,
+    /// `y = x + n₂(A(n₁(x)))`, then `y + n₄(M(n₃(y)))`.
+    SandwichNorm,
+    /// `x + A(n₁(x)) + M(n₁(x))`.
+    ParallelSharedNorm,
+    /// `x + A(n₁(x)) + M(n₂(x))`.
+    ParallelOwnNorms,
+}
+
+impl BlockKind {
+    /// Whether there is a norm before the attention.
+    fn norms_before(self) -> bool {
+        self != Self::PostNorm
+    }
+
+    /// Whether there are norms after attention and feed-forward part.
+    fn norms_after(self) -> bool {
+        matches!(self, Self::PostNorm | Self::SandwichNorm)
+    }
 }
 
 /// Self-attention of a block.
@@ -63,10 +125,25 @@ pub struct AttentionSpec {
     pub output_bias: bool,
     /// What `q·k` is multiplied by.
     pub scale: f64,
+    /// Norm of queries and keys before the rotary embedding.
+    pub qk_norm: Option<QkNorm>,
+    /// Scores `s` become `c · tanh(s / c)` before the mask.
+    pub soft_cap: Option<f64>,
+}
+
+/// Over what queries and keys are normed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum QkNorm {
+    /// Over each head.
+    Head,
+    /// Over all heads together, before they are split.
+    Projection,
 }
 
 /// Rotary position embedding (Su et al., 2021).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RotarySpec {
     /// Base of the frequencies.
     pub theta: f64,
@@ -85,10 +162,12 @@ pub struct RotarySpec {
 pub enum RotaryStyle {
     /// `i` with `i + dim/2` (the Hugging Face layout of the llama family).
     Half,
+    /// `2i` with `2i + 1` (GPT-J, GLM).
+    Interleaved,
 }
 
 /// How rotary frequencies are stretched beyond the trained context.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RotaryScaling {
@@ -99,8 +178,11 @@ pub enum RotaryScaling {
         /// The divisor.
         factor: f64,
     },
-    /// Each frequency divided by the checkpoint's own factor for it ([`Part::RotaryFactors`]), as GGUF stores Llama 3.1's.
-    Factors,
+    /// Each frequency divided by its own factor, as GGUF stores Llama 3.1's.
+    Factors {
+        /// The divisors, `[dim / 2]`.
+        factors: Vec<f64>,
+    },
     /// Llama 3.1: low frequencies divided by `factor`, high ones kept, a smooth ramp between.
     Llama3 {
         /// The divisor of the low frequencies.
@@ -111,6 +193,41 @@ pub enum RotaryScaling {
         high_freq_factor: f64,
         /// Context length of pre-training.
         original_context: f64,
+    },
+    /// YaRN (Peng et al., 2023): a ramp over the dimensions, and cosines and sines times a factor.
+    Yarn {
+        /// The divisor of the low frequencies.
+        factor: f64,
+        /// Cosines and sines are multiplied by this.
+        attention_factor: f64,
+        /// Rotations within the original context above which a frequency is kept.
+        beta_fast: f64,
+        /// Rotations below which it is divided by `factor`.
+        beta_slow: f64,
+        /// Context length of pre-training.
+        original_context: f64,
+        /// Whether the ramp begins and ends at whole dimensions.
+        truncate: bool,
+    },
+    /// Dynamic NTK: the base grows with the length once a row is longer than the original context. Keys already in a cache
+    /// keep the base they were made with, as in transformers, so the same text in other portions gives other numbers.
+    Dynamic {
+        /// The stretch at twice the original context is `factor + 1`.
+        factor: f64,
+        /// Context length of pre-training.
+        original_context: usize,
+    },
+    /// LongRoPE (Ding et al., 2024): one list of divisors up to the original context, another beyond it. What is said of
+    /// [`RotaryScaling::Dynamic`] about caches holds here too.
+    LongRope {
+        /// Divisors while a row is no longer than the original context, `[dim / 2]`.
+        short_factors: Vec<f64>,
+        /// Divisors beyond it, `[dim / 2]`.
+        long_factors: Vec<f64>,
+        /// Cosines and sines are multiplied by this.
+        attention_factor: f64,
+        /// Context length of pre-training.
+        original_context: usize,
     },
 }
 
@@ -134,6 +251,8 @@ pub struct MlpSpec {
 pub enum MlpKind {
     /// `down(act(gate(x)) · up(x))`.
     Gated,
+    /// `down(act(up(x)))`.
+    Plain,
 }
 
 /// Nonlinearity of the feed-forward part.
@@ -143,6 +262,12 @@ pub enum MlpKind {
 pub enum Activation {
     /// `x · sigmoid(x)`.
     Silu,
+    /// `x · Φ(x)`.
+    Gelu,
+    /// GELU by its tanh approximation.
+    GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
 }
 
 impl DecoderSpec {
@@ -158,45 +283,67 @@ impl DecoderSpec {
         }
     }
 
+    /// The window of `layer`.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        self.windows.get(layer).copied().flatten()
+    }
+
     /// Every weight the decoder needs, in the order it is loaded.
     pub fn parts(&self) -> Vec<Part> {
         let mut parts = vec![Part::Embedding];
-        if self.rotary.scaling == RotaryScaling::Factors {
-            parts.push(Part::RotaryFactors);
+        if self.embedding.learned_positions.is_some() {
+            parts.push(Part::Positions);
         }
+        let layer_parts = self.layer_parts();
         for layer in 0..self.layers {
-            let mut add = |tensor| parts.push(Part::Layer(layer, tensor));
-            add(LayerPart::AttentionNorm);
-            for projection in [LayerPart::Query, LayerPart::Key, LayerPart::Value] {
-                add(projection);
-            }
-            if self.attention.qkv_bias {
-                for bias in [
-                    LayerPart::QueryBias,
-                    LayerPart::KeyBias,
-                    LayerPart::ValueBias,
-                ] {
-                    add(bias);
-                }
-            }
-            add(LayerPart::Output);
-            if self.attention.output_bias {
-                add(LayerPart::OutputBias);
-            }
-            add(LayerPart::MlpNorm);
-            for projection in [LayerPart::Gate, LayerPart::Up, LayerPart::Down] {
-                add(projection);
-            }
-            if self.mlp.bias {
-                for bias in [LayerPart::GateBias, LayerPart::UpBias, LayerPart::DownBias] {
-                    add(bias);
-                }
-            }
+            parts.extend(layer_parts.iter().map(|&part| Part::Layer(layer, part)));
         }
         parts.push(Part::FinalNorm);
-        if !self.tied_embeddings {
+        if self.norm.kind == NormKind::Layer {
+            parts.push(Part::FinalNormBias);
+        }
+        if !self.unembedding.tied {
             parts.push(Part::Unembedding);
         }
+        if self.unembedding.bias {
+            parts.push(Part::UnembeddingBias);
+        }
+        parts
+    }
+
+    /// The weights of one block.
+    fn layer_parts(&self) -> Vec<LayerPart> {
+        use LayerPart as L;
+        let mut parts = Vec::new();
+        let biased_norms = self.norm.kind == NormKind::Layer;
+        let mut add = |wanted: bool, all: &[LayerPart]| {
+            if wanted {
+                parts.extend_from_slice(all);
+            }
+        };
+        let (before, after) = (self.block.norms_before(), self.block.norms_after());
+        let own_mlp_norm = before && self.block != BlockKind::ParallelSharedNorm;
+        add(before, &[L::AttentionNorm]);
+        add(before && biased_norms, &[L::AttentionNormBias]);
+        add(true, &[L::Query, L::Key, L::Value]);
+        add(
+            self.attention.qkv_bias,
+            &[L::QueryBias, L::KeyBias, L::ValueBias],
+        );
+        let qk_norm = self.attention.qk_norm.is_some();
+        add(qk_norm, &[L::QueryNorm, L::KeyNorm]);
+        add(qk_norm && biased_norms, &[L::QueryNormBias, L::KeyNormBias]);
+        add(true, &[L::Output]);
+        add(self.attention.output_bias, &[L::OutputBias]);
+        add(after, &[L::AttentionPostNorm]);
+        add(own_mlp_norm, &[L::MlpNorm]);
+        add(own_mlp_norm && biased_norms, &[L::MlpNormBias]);
+        let gated = self.mlp.kind == MlpKind::Gated;
+        add(gated, &[L::Gate]);
+        add(true, &[L::Up, L::Down]);
+        add(gated && self.mlp.bias, &[L::GateBias]);
+        add(self.mlp.bias, &[L::UpBias, L::DownBias]);
+        add(after, &[L::MlpPostNorm]);
         parts
     }
 
@@ -206,16 +353,28 @@ impl DecoderSpec {
         let queries = self.attention.heads * self.attention.head_dim;
         let keys = self.attention.kv_heads * self.attention.head_dim;
         let inner = self.mlp.intermediate_size;
+        let (query_norm, key_norm) = match self.attention.qk_norm {
+            Some(QkNorm::Projection) => (queries, keys),
+            _ => (self.attention.head_dim, self.attention.head_dim),
+        };
         match part {
             Part::Embedding | Part::Unembedding => vec![self.vocab_size, d],
-            Part::FinalNorm => vec![d],
-            Part::RotaryFactors => vec![self.rotary.dim / 2],
+            Part::Positions => vec![self.embedding.learned_positions.unwrap_or(0), d],
+            Part::FinalNorm | Part::FinalNormBias => vec![d],
+            Part::UnembeddingBias => vec![self.vocab_size],
             Part::Layer(_, tensor) => match tensor {
-                LayerPart::AttentionNorm | LayerPart::MlpNorm => vec![d],
+                LayerPart::AttentionNorm
+                | LayerPart::AttentionNormBias
+                | LayerPart::AttentionPostNorm
+                | LayerPart::MlpNorm
+                | LayerPart::MlpNormBias
+                | LayerPart::MlpPostNorm => vec![d],
                 LayerPart::Query => vec![queries, d],
                 LayerPart::Key | LayerPart::Value => vec![keys, d],
                 LayerPart::QueryBias => vec![queries],
                 LayerPart::KeyBias | LayerPart::ValueBias => vec![keys],
+                LayerPart::QueryNorm | LayerPart::QueryNormBias => vec![query_norm],
+                LayerPart::KeyNorm | LayerPart::KeyNormBias => vec![key_norm],
                 LayerPart::Output => vec![d, queries],
                 LayerPart::OutputBias | LayerPart::DownBias => vec![d],
                 LayerPart::Gate | LayerPart::Up => vec![inner, d],
@@ -223,6 +382,24 @@ impl DecoderSpec {
                 LayerPart::Down => vec![d, inner],
             },
         }
+    }
+
+    /// Whether `part` is kept in `f32` whatever the run's dtype: the norm weights that are applied before rounding.
+    pub(crate) fn stays_f32(&self, part: Part) -> bool {
+        self.norm.kind == NormKind::RmsWide
+            && matches!(
+                part,
+                Part::FinalNorm
+                    | Part::Layer(
+                        _,
+                        LayerPart::AttentionNorm
+                            | LayerPart::AttentionPostNorm
+                            | LayerPart::MlpNorm
+                            | LayerPart::MlpPostNorm
+                            | LayerPart::QueryNorm
+                            | LayerPart::KeyNorm
+                    )
+            )
     }
 
     /// Refuses descriptions no decoder can have, before anything is allocated by them. `describe` turns key (as
@@ -252,21 +429,117 @@ impl DecoderSpec {
                 self.attention.kv_heads.to_string(),
             ));
         }
-        let rotated = self.rotary.dim;
-        if rotated == 0 || !rotated.is_multiple_of(2) || rotated > self.attention.head_dim {
-            let expected = format!(
-                "an even number up to the head's {}",
-                self.attention.head_dim
-            );
-            return Err(describe("head_dim", &expected, rotated.to_string()));
+        if self.windows.contains(&Some(0)) {
+            return Err(describe("sliding_window", "at least 1", "0".to_owned()));
         }
-        for (key, value) in [
-            ("rms_norm_eps", self.norm.epsilon),
-            ("rope_theta", self.rotary.theta),
-            ("attention scale", self.attention.scale),
+        let positive = |key: &str, value: f64| -> Result<()> {
+            if value.is_finite() && value > 0.0 {
+                return Ok(());
+            }
+            Err(describe(key, "a positive number", value.to_string()))
+        };
+        positive("rms_norm_eps", self.norm.epsilon)?;
+        for rotary in self.rotary.iter().chain(&self.window_rotary) {
+            rotary.check(self.attention.head_dim, describe)?;
+            positive("rope_theta", rotary.theta)?;
+        }
+        positive("attention scale", self.attention.scale)?;
+        for (key, cap) in [
+            ("attn_logit_softcapping", self.attention.soft_cap),
+            ("final_logit_softcapping", self.unembedding.soft_cap),
+            ("embedding scale", self.embedding.scale),
         ] {
-            if !value.is_finite() || value <= 0.0 {
-                return Err(describe(key, "a positive number", value.to_string()));
+            cap.map_or(Ok(()), |cap| positive(key, cap))?;
+        }
+        Ok(())
+    }
+}
+
+impl RotarySpec {
+    /// The context of a model whose configuration states `context`: dynamic scaling is made to go beyond it.
+    pub(crate) fn stretched(&self, context: usize) -> usize {
+        match self.scaling {
+            #[allow(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "saturates, and is checked like any context length"
+            )]
+            RotaryScaling::Dynamic { factor, .. } => (context as f64 * factor.max(1.0)) as usize,
+            _ => context,
+        }
+    }
+
+    /// Width and number of factors.
+    fn check(&self, head_dim: usize, describe: &dyn Fn(&str, &str, String) -> Error) -> Result<()> {
+        if self.dim == 0 || !self.dim.is_multiple_of(2) || self.dim > head_dim {
+            let expected = format!("an even number up to the head's {head_dim}");
+            return Err(describe("head_dim", &expected, self.dim.to_string()));
+        }
+        let refuse = |expected: &str, found: String| Err(describe("rope_scaling", expected, found));
+        let context = |original: f64| {
+            if original > 1.0 && original.is_finite() {
+                return Ok(());
+            }
+            refuse("an original context of at least 2", original.to_string())
+        };
+        #[allow(clippy::cast_precision_loss, reason = "only compared with one")]
+        match &self.scaling {
+            RotaryScaling::Yarn {
+                original_context,
+                beta_fast,
+                beta_slow,
+                ..
+            } => {
+                context(*original_context)?;
+                if beta_fast <= beta_slow {
+                    let found = format!("{beta_fast} and {beta_slow}");
+                    return refuse("`beta_fast` above `beta_slow`", found);
+                }
+                if self.theta <= 1.0 {
+                    return refuse("a base above 1", self.theta.to_string());
+                }
+            }
+            RotaryScaling::Dynamic {
+                original_context, ..
+            } => {
+                context(*original_context as f64)?;
+                if self.dim <= 2 {
+                    return refuse("more than 2 rotated components", self.dim.to_string());
+                }
+            }
+            RotaryScaling::LongRope {
+                original_context, ..
+            } => context(*original_context as f64)?,
+            _ => {}
+        }
+        let lists: &[&Vec<f64>] = match &self.scaling {
+            RotaryScaling::Factors { factors } => &[factors],
+            RotaryScaling::LongRope {
+                short_factors,
+                long_factors,
+                ..
+            } => &[short_factors, long_factors],
+            _ => &[],
+        };
+        for factors in lists {
+            if factors.len() != self.dim / 2 {
+                let expected = format!("{} rotary factors", self.dim / 2);
+                return Err(describe(
+                    "rope_scaling",
+                    &expected,
+                    factors.len().to_string(),
+                ));
+            }
+            if let Some(bad) = factors
+                .iter()
+                .find(|factor| !(factor.is_finite() && **factor > 0.0))
+            {
+                return Err(describe(
+                    "rope_scaling",
+                    "positive rotary factors",
+                    bad.to_string(),
+                ));
             }
         }
         Ok(())
@@ -279,14 +552,18 @@ impl DecoderSpec {
 pub enum Part {
     /// Token embedding, `[vocab, hidden]`.
     Embedding,
+    /// Learned position embedding, `[positions, hidden]`.
+    Positions,
     /// A weight of one block.
     Layer(usize, LayerPart),
     /// Norm before the unembedding, `[hidden]`.
     FinalNorm,
+    /// Its bias, `[hidden]`.
+    FinalNormBias,
     /// Unembedding, `[vocab, hidden]`; absent when tied.
     Unembedding,
-    /// Divisors of the rotary frequencies, `[rotary dim / 2]`; only with [`RotaryScaling::Factors`].
-    RotaryFactors,
+    /// Its bias, `[vocab]`.
+    UnembeddingBias,
 }
 
 /// One weight of a block; shapes in [`DecoderSpec::part_shape`].
@@ -295,48 +572,66 @@ pub enum Part {
 #[non_exhaustive]
 pub enum LayerPart {
     AttentionNorm,
+    AttentionNormBias,
     Query,
     Key,
     Value,
     QueryBias,
     KeyBias,
     ValueBias,
+    QueryNorm,
+    QueryNormBias,
+    KeyNorm,
+    KeyNormBias,
     Output,
     OutputBias,
+    AttentionPostNorm,
     MlpNorm,
+    MlpNormBias,
     Gate,
     Up,
     Down,
     GateBias,
     UpBias,
     DownBias,
+    MlpPostNorm,
 }
 
 impl std::fmt::Display for Part {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Embedding => f.write_str("embedding"),
+            Self::Positions => f.write_str("positions"),
             Self::FinalNorm => f.write_str("final_norm"),
+            Self::FinalNormBias => f.write_str("final_norm.bias"),
             Self::Unembedding => f.write_str("unembedding"),
-            Self::RotaryFactors => f.write_str("rotary.factors"),
+            Self::UnembeddingBias => f.write_str("unembedding.bias"),
             Self::Layer(layer, tensor) => {
                 let name = match tensor {
                     LayerPart::AttentionNorm => "attention.norm",
+                    LayerPart::AttentionNormBias => "attention.norm.bias",
                     LayerPart::Query => "attention.query.weight",
                     LayerPart::Key => "attention.key.weight",
                     LayerPart::Value => "attention.value.weight",
                     LayerPart::QueryBias => "attention.query.bias",
                     LayerPart::KeyBias => "attention.key.bias",
                     LayerPart::ValueBias => "attention.value.bias",
+                    LayerPart::QueryNorm => "attention.query_norm",
+                    LayerPart::QueryNormBias => "attention.query_norm.bias",
+                    LayerPart::KeyNorm => "attention.key_norm",
+                    LayerPart::KeyNormBias => "attention.key_norm.bias",
                     LayerPart::Output => "attention.output.weight",
                     LayerPart::OutputBias => "attention.output.bias",
+                    LayerPart::AttentionPostNorm => "attention.post_norm",
                     LayerPart::MlpNorm => "mlp.norm",
+                    LayerPart::MlpNormBias => "mlp.norm.bias",
                     LayerPart::Gate => "mlp.gate.weight",
                     LayerPart::Up => "mlp.up.weight",
                     LayerPart::Down => "mlp.down.weight",
                     LayerPart::GateBias => "mlp.gate.bias",
                     LayerPart::UpBias => "mlp.up.bias",
                     LayerPart::DownBias => "mlp.down.bias",
+                    LayerPart::MlpPostNorm => "mlp.post_norm",
                 };
                 write!(f, "layer.{layer}.{name}")
             }

@@ -673,12 +673,28 @@ mod config {
         };
         let cases = [
             (
-                json!({"rope_type": "yarn", "factor": 2.0}),
-                "rope_type`: expected `default`, `linear` or `llama3`, found `yarn`",
+                json!({"rope_type": "spiral", "factor": 2.0}),
+                "rope_type`: expected `default`, `linear`, `llama3`, `dynamic`, `yarn` or `longrope`, found `spiral`",
             ),
             (
-                json!({"type": "dynamic", "factor": 2.0}),
-                "rope_type`: expected `default`, `linear` or `llama3`, found `dynamic`",
+                json!({"rope_type": "yarn", "factor": -2.0}),
+                "factor`: expected a positive number, found -2",
+            ),
+            (
+                json!({"type": "dynamic"}),
+                "factor`: expected a number, found nothing",
+            ),
+            (
+                json!({"rope_type": "longrope", "long_factor": [1.0]}),
+                "short_factor`: expected a list of numbers, found nothing",
+            ),
+            (
+                json!({"rope_type": "longrope", "short_factor": [1.0, "2"]}),
+                "short_factor`: expected a list of numbers, found [1.0,\"2\"]",
+            ),
+            (
+                json!({"rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 1.5}),
+                "partial_rotary_factor`: expected a part of one, above 0, found 1.5",
             ),
             (
                 json!({"rope_type": 3}),
@@ -732,6 +748,43 @@ mod config {
         }
     }
 
+    /// Values that are numbers and that no rotary embedding can have.
+    #[test]
+    fn rotary_scaling_that_cannot_be_computed() {
+        let longrope = |short: usize, value: f64| {
+            json!({
+                "rope_type": "longrope", "short_factor": vec![value; short], "long_factor": [1.0, 1.0, 1.0, 1.0],
+                "original_max_position_embeddings": 64,
+            })
+        };
+        for (value, expected) in [
+            (longrope(3, 1.0), "4 rotary factors, found 3"),
+            (longrope(4, 0.0), "positive rotary factors, found 0"),
+            (
+                json!({"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 0}),
+                "an original context of at least 2, found 0",
+            ),
+            (
+                json!({"rope_type": "yarn", "factor": 2.0, "beta_fast": 1.0, "beta_slow": 1.0}),
+                "`beta_fast` above `beta_slow`, found 1 and 1",
+            ),
+            (
+                json!({"rope_type": "yarn", "factor": 2.0, "rope_theta": 1.0}),
+                "a base above 1, found 1",
+            ),
+            (
+                json!({"rope_type": "dynamic", "factor": 2.0, "partial_rotary_factor": 0.25}),
+                "more than 2 rotated components, found 2",
+            ),
+        ] {
+            refuses(
+                "rope_parameters",
+                value,
+                &format!("`rope_scaling`: expected {expected}"),
+            );
+        }
+    }
+
     /// transformers lets the older key win without a word; either choice could be the wrong one.
     #[test]
     fn both_dialects_at_once_must_agree() {
@@ -743,7 +796,13 @@ mod config {
         };
         let agree = both(json!({"type": "default"}), json!(10000.0));
         assert_eq!(
-            Checkpoint::open(agree.path()).unwrap().spec().rotary.theta,
+            Checkpoint::open(agree.path())
+                .unwrap()
+                .spec()
+                .rotary
+                .as_ref()
+                .unwrap()
+                .theta,
             1e4
         );
         // As transformers: the base inside of `rope_parameters` counts before the one outside.
@@ -753,6 +812,8 @@ mod config {
                 .unwrap()
                 .spec()
                 .rotary
+                .as_ref()
+                .unwrap()
                 .theta,
             1e4
         );

@@ -244,8 +244,8 @@ fn write_copy(checkpoint: &Checkpoint, folder: &Path) {
         "intermediate_size": spec.mlp.intermediate_size,
         "max_position_embeddings": spec.context_length,
         "rms_norm_eps": spec.norm.epsilon,
-        "rope_theta": spec.rotary.theta,
-        "tie_word_embeddings": spec.tied_embeddings,
+        "rope_theta": spec.rotary.as_ref().unwrap().theta,
+        "tie_word_embeddings": spec.unembedding.tied,
     });
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
     let name = |part: Part| match part {

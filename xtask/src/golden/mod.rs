@@ -16,6 +16,9 @@ use crate::setup::{Setup, Wanted, python};
 /// The pinned environment, a file of the repository.
 const REQUIREMENTS: &str = "golden/requirements.txt";
 
+/// Marks a case that is made only when it is named, such as one that fetches a model with terms of its own.
+const OPT_IN: &str = "OPT-IN";
+
 /// Room that the environment takes; torch brings CUDA with it.
 const ENVIRONMENT_BYTES: u64 = 6_000_000_000;
 
@@ -41,7 +44,12 @@ pub(crate) fn run(host: &Host, asked: &[String], check: bool) -> Result<()> {
     let model = Setup::new(host).run(&Wanted::default())?;
     let python = reference_python(host)?;
     let mut different = Vec::new();
-    for name in if asked.is_empty() { &known } else { asked } {
+    let usual: Vec<String> = known
+        .iter()
+        .filter(|name| !folder.join(name).join(OPT_IN).exists())
+        .cloned()
+        .collect();
+    for name in if asked.is_empty() { &usual } else { asked } {
         let committed = folder.join(name);
         let aside = tempfile::tempdir().context("cannot create a temporary folder")?;
         let out = if check { aside.path() } else { &committed };

@@ -1,11 +1,12 @@
 //! Reading numbers out of `config.json` and of GGUF metadata with errors that name file and key.
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::spec::RotaryScaling;
-use crate::weights::gguf::{Gguf, GgufError, Metadata};
+use crate::spec::{RotaryScaling, RotarySpec, RotaryStyle};
+use crate::weights::gguf::{GgmlType, Gguf, GgufError, Metadata};
 use crate::{Error, Result};
 
 /// Where a configuration error is reported from.
@@ -118,7 +119,64 @@ impl<'a> JsonConfig<'a> {
             .transpose()
     }
 
-    fn object(&self, key: &str) -> Result<Option<JsonConfig<'a>>> {
+    /// A list of strings.
+    pub(crate) fn strings_or_none(&self, key: &str) -> Result<Option<Vec<&'a str>>> {
+        self.list(key, "a list of strings", Value::as_str)
+    }
+
+    /// A list of numbers.
+    pub(crate) fn f64s(&self, key: &str) -> Result<Vec<f64>> {
+        self.list(key, "a list of numbers", Value::as_f64)?
+            .ok_or_else(|| self.refuse(key, "a list of numbers", None))
+    }
+
+    fn list<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<Vec<T>>> {
+        self.get(key)
+            .map(|value| {
+                let list = value
+                    .as_array()
+                    .and_then(|list| list.iter().map(&read).collect());
+                list.ok_or_else(|| self.refuse(key, expected, Some(value)))
+            })
+            .transpose()
+    }
+
+    /// Whether `key` is written at all, `null` included.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
+
+    /// The rotary embedding in the object `key` of this one, a part of `whole`; plain if it is not there.
+    pub(crate) fn rotary_of(
+        &self,
+        whole: &JsonConfig<'_>,
+        key: &str,
+        head_dim: usize,
+        default_theta: f64,
+    ) -> Result<RotarySpec> {
+        match self.object(key)? {
+            Some(own) => own.rotary_parameters(whole, head_dim, default_theta, 1.0),
+            None => Ok(RotarySpec {
+                theta: default_theta,
+                dim: head_dim,
+                style: RotaryStyle::Half,
+                scaling: RotaryScaling::None,
+            }),
+        }
+    }
+
+    /// The value as it stands.
+    pub(crate) fn value(&self, key: &str) -> Option<&'a Value> {
+        self.get(key)
+    }
+
+    /// An object inside this one; its keys are named with this one's name before them.
+    pub(crate) fn object(&self, key: &str) -> Result<Option<JsonConfig<'a>>> {
         self.get(key)
             .map(|value| match value {
                 Value::Object(map) => Ok(JsonConfig {
@@ -131,33 +189,93 @@ impl<'a> JsonConfig<'a> {
             .transpose()
     }
 
-    /// Base and scaling of the rotary embedding: `rope_parameters` (transformers 5), or `rope_theta` beside
-    /// `rope_scaling` (before), `default_theta` when neither names a base.
-    pub(crate) fn rotary(&self, default_theta: f64) -> Result<(f64, RotaryScaling)> {
-        let own = self.f64_or_none("rope_theta")?;
-        let plain = own.unwrap_or(default_theta);
+    /// The rotary embedding: the object `key` (`rope_parameters` of transformers 5), or `rope_theta` beside `rope_scaling`
+    /// (before), with what they leave out by default. Of each head the leading `partial` is rotated.
+    pub(crate) fn rotary(
+        &self,
+        key: &str,
+        head_dim: usize,
+        default_theta: f64,
+        default_partial: f64,
+    ) -> Result<RotarySpec> {
+        let theta = self.f64_or_none("rope_theta")?.unwrap_or(default_theta);
+        let partial = self
+            .f64_or_none("partial_rotary_factor")?
+            .unwrap_or(default_partial);
         let read = |key: &str| {
             self.object(key)?
-                .map(|nested| nested.rotary_parameters(plain))
+                .map(|nested| nested.rotary_parameters(self, head_dim, theta, partial))
                 .transpose()
         };
-        match (read("rope_parameters")?, read("rope_scaling")?) {
+        match (read(key)?, read("rope_scaling")?) {
             (Some(new), Some(old)) if new != old => Err(self.wrong(
                 "rope_scaling",
-                "the same as in `rope_parameters`",
-                format!("{old:?} against {new:?}"),
+                &format!("the same as in `{key}`"),
+                format!(
+                    "{:?} against {:?}",
+                    (old.theta, old.scaling),
+                    (new.theta, new.scaling)
+                ),
             )),
             (Some(found), _) | (None, Some(found)) => Ok(found),
-            (None, None) => Ok((plain, RotaryScaling::None)),
+            (None, None) => Ok(RotarySpec {
+                theta,
+                dim: self.rotated(head_dim, partial)?,
+                style: RotaryStyle::Half,
+                scaling: RotaryScaling::None,
+            }),
         }
     }
 
-    /// The rotary embedding of this object, `default_theta` if it names no base.
-    fn rotary_parameters(&self, default_theta: f64) -> Result<(f64, RotaryScaling)> {
+    /// Components of a head that are rotated.
+    fn rotated(&self, head_dim: usize, partial: f64) -> Result<usize> {
+        if !(partial > 0.0 && partial <= 1.0) {
+            let expected = "a part of one, above 0";
+            return Err(self.wrong(
+                &self.full("partial_rotary_factor"),
+                expected,
+                partial.to_string(),
+            ));
+        }
+        #[allow(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a part of a head's width, rounded down as transformers does"
+        )]
+        Ok((head_dim as f64 * partial) as usize)
+    }
+
+    /// The rotary embedding of this object; `whole` is the configuration it stands in.
+    fn rotary_parameters(
+        &self,
+        whole: &JsonConfig<'_>,
+        head_dim: usize,
+        default_theta: f64,
+        default_partial: f64,
+    ) -> Result<RotarySpec> {
         let theta = self.f64_or_none("rope_theta")?.unwrap_or(default_theta);
+        let partial = self
+            .f64_or_none("partial_rotary_factor")?
+            .unwrap_or(default_partial);
         let kind = match self.str_or_none("rope_type")? {
             Some(kind) => kind,
             None => self.str_or_none("type")?.unwrap_or("default"),
+        };
+        let context = whole
+            .usize_or_none("max_position_embeddings")?
+            .unwrap_or(2048);
+        // A value beside the object wins, as in transformers: Phi-3 keeps it there.
+        let original = match whole.usize_or_none("original_max_position_embeddings")? {
+            Some(original) => original,
+            None => self
+                .usize_or_none("original_max_position_embeddings")?
+                .unwrap_or(context),
+        };
+        let original_context = to_f64(original);
+        let stretch = || match self.f64_or_none("factor")? {
+            Some(_) => self.positive("factor"),
+            None => Ok(to_f64(context) / original_context.max(1.0)),
         };
         let scaling = match kind {
             "default" => RotaryScaling::None,
@@ -170,15 +288,76 @@ impl<'a> JsonConfig<'a> {
                 high_freq_factor: self.high_freq_factor()?,
                 original_context: self.positive("original_max_position_embeddings")?,
             },
+            "dynamic" => RotaryScaling::Dynamic {
+                factor: self.positive("factor")?,
+                original_context: context,
+            },
+            "yarn" => {
+                let factor = stretch()?;
+                RotaryScaling::Yarn {
+                    factor,
+                    attention_factor: self.yarn_attention_factor(factor)?,
+                    beta_fast: self.positive_or("beta_fast", 32.0)?,
+                    beta_slow: self.positive_or("beta_slow", 1.0)?,
+                    original_context,
+                    truncate: self.bool_or("truncate", true)?,
+                }
+            }
+            // `su` is Phi-3's first name for it.
+            "longrope" | "su" => {
+                let factor = stretch()?;
+                let inferred = if factor <= 1.0 {
+                    1.0
+                } else {
+                    (1.0 + factor.ln() / original_context.ln()).sqrt()
+                };
+                RotaryScaling::LongRope {
+                    short_factors: self.f64s("short_factor")?,
+                    long_factors: self.f64s("long_factor")?,
+                    attention_factor: self.positive_or("attention_factor", inferred)?,
+                    original_context: original,
+                }
+            }
             other => {
                 return Err(self.wrong(
                     &self.full("rope_type"),
-                    "`default`, `linear` or `llama3`",
+                    "`default`, `linear`, `llama3`, `dynamic`, `yarn` or `longrope`",
                     format!("`{other}`"),
                 ));
             }
         };
-        Ok((theta, scaling))
+        Ok(RotarySpec {
+            theta,
+            dim: self.rotated(head_dim, partial)?,
+            style: RotaryStyle::Half,
+            scaling,
+        })
+    }
+
+    /// YaRN's factor on cosines and sines: given, or by the ratio of two scales, or by one.
+    fn yarn_attention_factor(&self, factor: f64) -> Result<f64> {
+        let scale = |mscale: f64| {
+            if factor <= 1.0 {
+                1.0
+            } else {
+                0.1 * mscale * factor.ln() + 1.0
+            }
+        };
+        let given = |key: &str| -> Result<Option<f64>> {
+            Ok(self.f64_or_none(key)?.filter(|value| *value != 0.0))
+        };
+        let inferred = match (given("mscale")?, given("mscale_all_dim")?) {
+            (Some(mscale), Some(all)) => scale(mscale) / scale(all),
+            _ => scale(1.0),
+        };
+        self.positive_or("attention_factor", inferred)
+    }
+
+    fn positive_or(&self, key: &str, default: f64) -> Result<f64> {
+        match self.get(key) {
+            Some(_) => self.positive(key),
+            None => Ok(default),
+        }
     }
 
     /// Llama 3's ramp between the two factors divides by their difference.
@@ -194,7 +373,7 @@ impl<'a> JsonConfig<'a> {
         Err(self.wrong(&self.full("high_freq_factor"), &expected, high.to_string()))
     }
 
-    fn positive(&self, key: &str) -> Result<f64> {
+    pub(crate) fn positive(&self, key: &str) -> Result<f64> {
         let value = self.f64(key)?;
         if value.is_finite() && value > 0.0 {
             Ok(value)
@@ -209,7 +388,10 @@ impl<'a> JsonConfig<'a> {
 pub(crate) struct MetadataConfig<'a> {
     path: &'a Path,
     gguf: &'a Gguf,
+    bytes: &'a [u8],
     architecture: &'a str,
+    /// Tensors that were read as part of the configuration.
+    read: RefCell<Vec<String>>,
 }
 
 impl ConfigSource for MetadataConfig<'_> {
@@ -219,12 +401,89 @@ impl ConfigSource for MetadataConfig<'_> {
 }
 
 impl<'a> MetadataConfig<'a> {
-    pub(crate) fn new(path: &'a Path, gguf: &'a Gguf, architecture: &'a str) -> Self {
+    pub(crate) fn new(
+        path: &'a Path,
+        gguf: &'a Gguf,
+        bytes: &'a [u8],
+        architecture: &'a str,
+    ) -> Self {
         Self {
             path,
             gguf,
+            bytes,
             architecture,
+            read: RefCell::default(),
         }
+    }
+
+    /// The tensors that [`MetadataConfig::floats`] has read.
+    pub(crate) fn into_read(self) -> Vec<String> {
+        self.read.into_inner()
+    }
+
+    /// The values of a small `F32` tensor that belongs to the configuration, such as rotary factors; `None` if it is
+    /// absent.
+    pub(crate) fn floats(&self, name: &str) -> Result<Option<Vec<f64>>> {
+        let Some(tensor) = self.gguf.tensor(name) else {
+            return Ok(None);
+        };
+        let bytes = self.bytes.get(tensor.range.clone()).unwrap_or_default();
+        if tensor.ty != GgmlType::F32 {
+            return Err(self.wrong(name, "a tensor of type F32", format!("{:?}", tensor.ty)));
+        }
+        self.read.borrow_mut().push(name.to_owned());
+        let (values, _) = bytes.as_chunks::<4>();
+        Ok(Some(
+            values
+                .iter()
+                .map(|value| f64::from(f32::from_le_bytes(*value)))
+                .collect(),
+        ))
+    }
+
+    /// The rotary embedding by the keys and tensors that all architectures share.
+    pub(crate) fn rotary(&self, head_dim: usize) -> Result<RotarySpec> {
+        let factors = self.floats("rope_freqs.weight")?;
+        let (short, long) = (
+            self.floats("rope_factors_short.weight")?,
+            self.floats("rope_factors_long.weight")?,
+        );
+        let original = self.usize_or_none("rope.scaling.original_context_length")?;
+        let scaling = match (self.str_or_none("rope.scaling.type")?, factors, short, long) {
+            (_, None, Some(short_factors), Some(long_factors)) => RotaryScaling::LongRope {
+                short_factors,
+                long_factors,
+                attention_factor: self.f64_or_none("rope.scaling.attn_factor")?.unwrap_or(1.0),
+                original_context: match original {
+                    Some(original) => original,
+                    None => self.usize("context_length")?,
+                },
+            },
+            (None | Some("none"), Some(factors), None, None) => RotaryScaling::Factors { factors },
+            (None | Some("none"), None, None, None) => RotaryScaling::None,
+            (Some("linear"), None, None, None) => RotaryScaling::Linear {
+                factor: self.positive("rope.scaling.factor")?,
+            },
+            (other, ..) => {
+                let found = other.map_or_else(
+                    || "an odd set of factor tensors".to_owned(),
+                    |other| format!("`{other}`"),
+                );
+                return Err(self.wrong(
+                    &self.full("rope.scaling.type"),
+                    "`none` or `linear`",
+                    found,
+                ));
+            }
+        };
+        Ok(RotarySpec {
+            theta: self.f64_or_none("rope.freq_base")?.unwrap_or(10_000.0),
+            dim: self
+                .usize_or_none("rope.dimension_count")?
+                .unwrap_or(head_dim),
+            style: RotaryStyle::Half,
+            scaling,
+        })
     }
 
     pub(crate) fn has_tensor(&self, name: &str) -> bool {
@@ -239,7 +498,7 @@ impl<'a> MetadataConfig<'a> {
             .unwrap_or(0)
     }
 
-    fn full(&self, key: &str) -> String {
+    pub(crate) fn full(&self, key: &str) -> String {
         format!("{}.{key}", self.architecture)
     }
 
@@ -305,6 +564,14 @@ impl<'a> MetadataConfig<'a> {
                 .optional(&self.full(key), Metadata::str),
         )
     }
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "context lengths are bounded far below 2^52 or refused later"
+)]
+fn to_f64(value: usize) -> f64 {
+    value as f64
 }
 
 fn kind(value: &Value) -> &'static str {

@@ -1,14 +1,34 @@
 //! Families of decoders: for each, how its configuration becomes a [`DecoderSpec`] and what its weights are called.
 //!
 //! A family is data. It holds no arithmetic: adding one never touches the decoder unless the family brings a switch that
-//! no other has.
+//! no other has. `docs/families.md` shows how.
 
+mod base;
 mod config;
+mod falcon;
+mod gemma;
+mod gemma2;
+mod gemma3;
+mod glm;
+mod glm4;
+mod gpt2;
+mod gpt_neo;
+mod gpt_neox;
+mod gptj;
 mod llama;
+mod mistral;
+mod names;
+mod olmo2;
+mod phi;
+mod phi3;
+mod qwen2;
+mod qwen3;
+mod source;
 
 use std::path::Path;
 
 pub(crate) use config::{ConfigSource, JsonConfig, MetadataConfig, short};
+pub(crate) use source::{Rows, Source, Transform};
 
 use crate::spec::{DecoderSpec, Part};
 use crate::{Error, Result};
@@ -16,106 +36,197 @@ use crate::{Error, Result};
 /// What a family gives.
 #[derive(Debug)]
 pub(crate) struct Family {
-    /// Its name: `model_type` of `config.json`, `general.architecture` of GGUF.
+    /// Its name: `model_type` of `config.json`.
     pub(crate) name: &'static str,
     /// Reads a `config.json`.
     pub(crate) from_json: fn(&JsonConfig<'_>) -> Result<DecoderSpec>,
-    /// Reads GGUF metadata, given whether the file has an unembedding of its own.
-    pub(crate) from_gguf: fn(&MetadataConfig<'_>) -> Result<DecoderSpec>,
     /// Where a weight stands in a safetensors checkpoint.
     pub(crate) hf_source: fn(&DecoderSpec, Part) -> Source,
+    /// Ends of the names of tensors that old files hold and that are no weights: masks, rotary frequencies.
+    pub(crate) buffers: &'static [&'static str],
+    /// The same for GGUF, if there is such an architecture.
+    pub(crate) gguf: Option<GgufFamily>,
+}
+
+/// What a family gives for GGUF files.
+#[derive(Debug)]
+pub(crate) struct GgufFamily {
+    /// `general.architecture`.
+    pub(crate) architecture: &'static str,
+    /// Reads GGUF metadata.
+    pub(crate) from_metadata: fn(&MetadataConfig<'_>) -> Result<DecoderSpec>,
     /// Where a weight stands in a GGUF file.
-    pub(crate) gguf_source: fn(&DecoderSpec, Part) -> Source,
+    pub(crate) source: fn(&DecoderSpec, Part) -> Source,
 }
 
-/// Where a weight stands in a checkpoint, and what must be done to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Source {
-    /// Name in the file.
-    pub(crate) name: String,
-    /// From the stored arrangement to the decoder's.
-    pub(crate) transform: Transform,
+const FAMILIES: &[&Family] = &[
+    &falcon::FAMILY,
+    &gemma::FAMILY,
+    &gemma2::FAMILY,
+    &gemma3::FAMILY,
+    &glm::FAMILY,
+    &glm4::FAMILY,
+    &gpt2::FAMILY,
+    &gpt_neo::FAMILY,
+    &gpt_neox::FAMILY,
+    &gptj::FAMILY,
+    &llama::FAMILY,
+    &mistral::FAMILY,
+    &olmo2::FAMILY,
+    &phi::FAMILY,
+    &phi3::FAMILY,
+    &qwen2::FAMILY,
+    &qwen3::FAMILY,
+];
+
+/// Names that are known and not read, with the reason.
+const REFUSED: &[(&[&str], &str)] = &[
+    (
+        &["phi3small", "phi3-small"],
+        "its block-sparse attention is not built; Phi-3 mini and medium are `phi3`",
+    ),
+    (
+        &[
+            "mixtral",
+            "qwen2_moe",
+            "qwen2moe",
+            "qwen3_moe",
+            "qwen3moe",
+            "deepseek_v2",
+            "deepseek2",
+            "deepseek_v3",
+            "olmoe",
+            "gpt_oss",
+            "gpt-oss",
+            "dbrx",
+            "phimoe",
+            "granitemoe",
+            "jamba",
+            "glm4_moe",
+            "glm4moe",
+            "llama4",
+            "llama4_text",
+        ],
+        MIXTURE,
+    ),
+    (
+        &["gemma3"],
+        "this is the model with a vision tower; its text model alone is `gemma3_text`",
+    ),
+];
+
+const MIXTURE: &str = "mixtures of experts are not read";
+
+/// Reads a folder's `config.json`.
+pub(crate) fn from_json(config: &JsonConfig<'_>) -> Result<(&'static Family, DecoderSpec)> {
+    let path = config.path();
+    let Some(name) = config.str_or_none("model_type")? else {
+        return Err(Error::UnknownFamily {
+            path: path.to_owned(),
+            found: "(no `model_type`)".to_owned(),
+            known: known(|family| Some(family.name)),
+        });
+    };
+    let family = find(name, path, |family| Some(family.name))?;
+    for key in [
+        "num_local_experts",
+        "num_experts",
+        "n_routed_experts",
+        "moe_num_experts",
+    ] {
+        if let Some(experts) = config.usize_or_none(key)?.filter(|&experts| experts > 0) {
+            return Err(config.wrong(
+                key,
+                "none: mixtures of experts are not read",
+                experts.to_string(),
+            ));
+        }
+    }
+    let spec = (family.from_json)(config)?;
+    spec.check(&|key, expected, found| config.wrong(key, expected, found))?;
+    Ok((family, spec))
 }
 
-/// From a stored arrangement to the decoder's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transform {
-    /// Stored as the decoder wants it.
-    None,
-    /// GGUF's llama files interleave the two halves of each rotated head, row `2i + j` for `j·dim/2 + i`: undone here.
-    UninterleaveHeads {
-        /// Heads stacked along the rows.
-        heads: usize,
-    },
+/// Reads a GGUF file's metadata.
+pub(crate) fn from_metadata(
+    architecture: &str,
+    config: &MetadataConfig<'_>,
+) -> Result<(&'static Family, DecoderSpec)> {
+    let path = config.path();
+    let name = |family: &Family| family.gguf.as_ref().map(|gguf| gguf.architecture);
+    let family = find(architecture, path, name)?;
+    if let Some(experts) = config
+        .usize_or_none("expert_count")?
+        .filter(|&experts| experts > 0)
+    {
+        let key = config.full("expert_count");
+        return Err(config.wrong(
+            &key,
+            "none: mixtures of experts are not read",
+            experts.to_string(),
+        ));
+    }
+    let Some(gguf) = &family.gguf else {
+        return Err(unknown(architecture, path, name));
+    };
+    let spec = (gguf.from_metadata)(config)?;
+    spec.check(&|key, expected, found| config.wrong(&gguf_key(config, key), expected, found))?;
+    Ok((family, spec))
 }
 
-const FAMILIES: &[&Family] = &[&llama::FAMILY];
-
-/// The family called `name` in the file `path`.
-pub(crate) fn find(name: &str, path: &Path) -> Result<&'static Family> {
-    FAMILIES
+fn find(
+    name: &str,
+    path: &Path,
+    known_as: impl Fn(&Family) -> Option<&'static str>,
+) -> Result<&'static Family> {
+    if let Some(family) = FAMILIES
         .iter()
         .copied()
-        .find(|family| family.name == name)
-        .ok_or_else(|| Error::UnknownFamily {
+        .find(|family| known_as(family) == Some(name))
+    {
+        return Ok(family);
+    }
+    match REFUSED.iter().find(|(names, _)| names.contains(&name)) {
+        Some((_, reason)) => Err(Error::UnsupportedFamily {
             path: path.to_owned(),
-            found: format!("`{name}`"),
-            known: known_names(),
-        })
+            name: name.to_owned(),
+            reason: (*reason).to_owned(),
+        }),
+        None => Err(unknown(name, path, known_as)),
+    }
 }
 
-pub(crate) fn known_names() -> String {
+fn unknown(name: &str, path: &Path, known_as: impl Fn(&Family) -> Option<&'static str>) -> Error {
+    Error::UnknownFamily {
+        path: path.to_owned(),
+        found: format!("`{name}`"),
+        known: known(known_as),
+    }
+}
+
+fn known(known_as: impl Fn(&Family) -> Option<&'static str>) -> String {
     FAMILIES
         .iter()
-        .map(|family| format!("`{}`", family.name))
+        .filter_map(|family| known_as(family))
+        .map(|name| format!("`{name}`"))
         .collect::<Vec<_>>()
         .join(", ")
 }
 
-impl Transform {
-    /// Applies the transform to `[rows, width]` values. The shape stays the same.
-    pub(crate) fn apply(self, values: Vec<f32>, shape: &[usize]) -> Vec<f32> {
-        match self {
-            Self::None => values,
-            Self::UninterleaveHeads { heads } => {
-                let rows = shape.first().copied().unwrap_or(0);
-                if heads == 0 || rows == 0 || !rows.is_multiple_of(2 * heads) || values.is_empty() {
-                    return values;
-                }
-                let width = values.len() / rows;
-                let (dim, half) = (rows / heads, rows / heads / 2);
-                let mut out = Vec::with_capacity(values.len());
-                for row in 0..rows {
-                    let (head, within) = (row / dim, row % dim);
-                    let from = head * dim + 2 * (within % half) + within / half;
-                    out.extend_from_slice(&values[from * width..(from + 1) * width]);
-                }
-                out
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn uninterleaving_undoes_the_converters_permutation() {
-        // The converter maps [heads, 2, dim/2, width] to [heads, dim/2, 2, width].
-        let (heads, dim, width) = (3, 8, 2);
-        let original: Vec<f32> = (0_u8..48).map(f32::from).collect();
-        let mut stored = Vec::new();
-        for head in 0..heads {
-            for i in 0..dim / 2 {
-                for j in 0..2 {
-                    let row = head * dim + j * dim / 2 + i;
-                    stored.extend_from_slice(&original[row * width..(row + 1) * width]);
-                }
-            }
-        }
-        assert_ne!(stored, original);
-        let undone = Transform::UninterleaveHeads { heads }.apply(stored, &[heads * dim, width]);
-        assert_eq!(undone, original);
+/// What GGUF calls a key of `config.json`.
+fn gguf_key(config: &MetadataConfig<'_>, key: &str) -> String {
+    match key {
+        "vocab_size" => config.full("vocab_size"),
+        "hidden_size" => config.full("embedding_length"),
+        "num_hidden_layers" => config.full("block_count"),
+        "num_attention_heads" => config.full("attention.head_count"),
+        "num_key_value_heads" => config.full("attention.head_count_kv"),
+        "head_dim" => config.full("attention.key_length"),
+        "intermediate_size" => config.full("feed_forward_length"),
+        "max_position_embeddings" => config.full("context_length"),
+        "rms_norm_eps" => config.full("attention.layer_norm_rms_epsilon"),
+        "rope_theta" => config.full("rope.freq_base"),
+        "sliding_window" => config.full("attention.sliding_window"),
+        other => other.to_owned(),
     }
 }

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::frozen::Frozen;
 use crate::Result;
-use crate::spec::{Activation, MlpKind, NormKind, NormSpec};
+use crate::spec::{Activation, NormKind, NormSpec};
 
 /// `x · Wᵀ + b`.
 #[derive(Debug)]
@@ -25,48 +25,69 @@ impl Linear {
 /// A norm over the last axis.
 #[derive(Debug)]
 pub(super) struct Norm {
-    /// `[hidden]`.
+    /// `[width]`.
     pub(super) weight: Frozen,
+    /// `[width]`.
+    pub(super) bias: Option<Frozen>,
     pub(super) spec: NormSpec,
 }
 
 impl Norm {
-    /// `[…, hidden]` to the same shape: statistics in `f32`, cast back before the weight is applied, as Hugging Face does
-    /// (the fused operator applies the weight before the cast, which differs in bf16).
+    /// `[…, width]` to the same shape: statistics in `f32`, cast back before or after the weight is applied, as Hugging Face
+    /// does for the family (the fused RMS operator always applies it before, which differs in bf16).
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let kind = x.f_kind()?;
         match self.spec.kind {
-            NormKind::Rms => {
-                let kind = x.f_kind()?;
-                let wide = x.f_to_kind(Kind::Float)?;
-                let variance = wide.f_square()?.f_mean_dim(-1, true, Kind::Float)?;
-                let scale = variance.f_add_scalar(self.spec.epsilon)?.f_rsqrt()?;
-                Ok(self.weight.f_mul(&wide.f_mul(&scale)?.f_to_kind(kind)?)?)
+            NormKind::Rms => Ok(self.weight.f_mul(&self.normed(x)?.f_to_kind(kind)?)?),
+            NormKind::RmsWide => Ok(self.weight.f_mul(&self.normed(x)?)?.f_to_kind(kind)?),
+            NormKind::Layer => {
+                let (weight, epsilon) = (&*self.weight, self.spec.epsilon);
+                Ok(x.f_layer_norm(
+                    weight.size(),
+                    Some(weight),
+                    self.bias.as_deref(),
+                    epsilon,
+                    false,
+                )?)
             }
         }
+    }
+
+    /// `x / √(mean(x²) + ε)` in `f32`.
+    fn normed(&self, x: &Tensor) -> Result<Tensor> {
+        let wide = x.f_to_kind(Kind::Float)?;
+        let variance = wide.f_square()?.f_mean_dim(-1, true, Kind::Float)?;
+        Ok(wide.f_mul(&variance.f_add_scalar(self.spec.epsilon)?.f_rsqrt()?)?)
     }
 }
 
 /// Feed-forward part of a block.
 #[derive(Debug)]
 pub(super) struct Mlp {
-    pub(super) gate: Linear,
+    /// Of a gated one.
+    pub(super) gate: Option<Linear>,
     pub(super) up: Linear,
     pub(super) down: Linear,
     pub(super) activation: Activation,
-    pub(super) kind: MlpKind,
 }
 
 impl Mlp {
     /// `[…, hidden]` to the same shape.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        match self.kind {
-            MlpKind::Gated => {
-                let gate = self.gate.forward(x)?;
-                let gate = match self.activation {
-                    Activation::Silu => gate.f_silu()?,
-                };
-                self.down.forward(&gate.f_mul(&self.up.forward(x)?)?)
-            }
-        }
+        let up = self.up.forward(x)?;
+        let inner = match &self.gate {
+            Some(gate) => self.activate(&gate.forward(x)?)?.f_mul(&up)?,
+            None => self.activate(&up)?,
+        };
+        self.down.forward(&inner)
+    }
+
+    fn activate(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self.activation {
+            Activation::Silu => x.f_silu()?,
+            Activation::Gelu => x.f_gelu("none")?,
+            Activation::GeluTanh => x.f_gelu("tanh")?,
+            Activation::Relu => x.f_relu()?,
+        })
     }
 }

@@ -30,8 +30,6 @@ pub(super) struct Step {
     pub(super) width: usize,
     /// Position number of each row's new slots, `[row, width]` row-major; 0 in holes.
     pub(super) positions: Vec<i64>,
-    /// Who sees whom.
-    pub(super) mask: Mask,
 }
 
 /// Which keys a query may attend to.
@@ -39,10 +37,12 @@ pub(super) struct Step {
 pub(super) enum Mask {
     /// One query that sees every key: no mask.
     Everything,
+    /// One query that sees the newest so many keys: no mask, but fewer keys.
+    Newest(usize),
     /// Every query sees the keys up to itself, and there are no others: libtorch's own causal mask. (That one aligns at
     /// the top left, so it is right only when no key stands before the first query.)
     Causal,
-    /// `[row, query, key]` row-major, true where the query may look.
+    /// `[row, query, key]` row-major, true where the query may look. One row where all are alike.
     Explicit(Vec<bool>),
 }
 
@@ -85,32 +85,35 @@ impl Layout {
                 row.holes.push(start..start + pads);
             }
         }
-        let mask = next.mask(start);
         (
             next,
             Step {
                 start,
                 width,
                 positions,
-                mask,
             },
         )
     }
 
-    fn mask(&self, start: usize) -> Mask {
+    /// Who sees whom, for queries from slot `start` on. With a window a query sees itself and the `window - 1` tokens of its
+    /// row before it.
+    pub(super) fn mask(&self, start: usize, window: Option<usize>) -> Mask {
+        let keys = self.slots;
+        let window = window.filter(|&window| window < keys);
         let full = self.rows.iter().all(|row| row.holes.is_empty());
-        if full && self.slots - start == 1 {
-            return Mask::Everything;
+        if full && keys - start == 1 {
+            return window.map_or(Mask::Everything, Mask::Newest);
         }
-        if full && start == 0 {
+        if full && start == 0 && window.is_none() {
             return Mask::Causal;
         }
-        let keys = self.slots;
-        let mut mask = vec![false; self.rows.len() * (keys - start) * keys];
+        let rows = if full { 1 } else { self.rows.len() };
+        let mut mask = vec![false; rows * (keys - start) * keys];
         let mut lines = mask.chunks_exact_mut(keys.max(1));
-        for row in &self.rows {
+        for row in self.rows.iter().take(rows) {
             for (query, line) in (start..keys).zip(&mut lines) {
-                line[..=query].fill(true);
+                let first = window.map_or(0, |window| row.window_start(query, window));
+                line[first..=query].fill(true);
                 for hole in &row.holes {
                     line[hole.start.min(query + 1)..hole.end.min(query + 1)].fill(false);
                 }
@@ -152,6 +155,17 @@ impl Layout {
 }
 
 impl Row {
+    /// First slot of the window of the query in slot `query`: `window` slots back, and one more for each hole between.
+    fn window_start(&self, query: usize, window: usize) -> usize {
+        let mut first = (query + 1).saturating_sub(window);
+        for hole in self.holes.iter().rev() {
+            if hole.end <= query && hole.end > first {
+                first = first.saturating_sub(hole.len());
+            }
+        }
+        first
+    }
+
     /// One past the slot of the row's `count`-th token.
     fn slot_after(&self, count: usize) -> usize {
         if count == 0 {
@@ -172,6 +186,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// A window that no test reaches.
+    const ALL: usize = 1000;
 
     /// Token positions by slot: the plain picture that the layout must agree with.
     #[derive(Clone, Debug, Default)]
@@ -205,14 +222,16 @@ mod tests {
         }
 
         /// `[row][query][key]` for the last `width` slots.
-        fn mask(&self, width: usize) -> Vec<bool> {
+        fn mask(&self, width: usize, window: usize) -> Vec<bool> {
             let mut mask = Vec::new();
             for row in &self.rows {
                 for query in row.len() - width..row.len() {
                     for (key, position) in row.iter().enumerate() {
                         let sees = match (row[query], position) {
-                            (Some(at), Some(position)) => *position <= at,
-                            (None, Some(_)) => key < query,
+                            (Some(at), Some(position)) => {
+                                *position <= at && *position > at - window as i64
+                            }
+                            (None, Some(_)) => key < query && window == ALL,
                             (_, None) => key == query,
                         };
                         mask.push(sees);
@@ -238,9 +257,33 @@ mod tests {
         ]
     }
 
+    /// With a window the lines of holes are free, so long as they see something.
+    fn agree(
+        found: &[bool],
+        expected: &[bool],
+        picture: &Picture,
+        width: usize,
+        window: usize,
+    ) -> bool {
+        let slots = picture.rows[0].len();
+        let queries = picture
+            .rows
+            .iter()
+            .flat_map(|row| &row[row.len() - width..]);
+        let lines = found.chunks_exact(slots).zip(expected.chunks_exact(slots));
+        found.len() == expected.len()
+            && queries.zip(lines).all(|(query, (found, expected))| {
+                let free = query.is_none() && window != ALL;
+                found == expected || free && found.iter().any(|&sees| sees)
+            })
+    }
+
     proptest! {
         #[test]
-        fn positions_and_masks_agree_with_the_plain_picture(actions in prop::collection::vec(action(), 1..8)) {
+        fn positions_and_masks_agree_with_the_plain_picture(
+            actions in prop::collection::vec(action(), 1..8),
+            window in 1_usize..6,
+        ) {
             let mut layout = Layout::new(3);
             let mut picture = Picture { rows: vec![Vec::new(); 3] };
             for action in actions {
@@ -248,15 +291,28 @@ mod tests {
                     Action::Extend(lengths) => {
                         let (next, step) = layout.extended(&lengths);
                         picture.extend(&lengths);
-                        let expected = picture.mask(step.width);
-                        match &step.mask {
-                            Mask::Explicit(mask) => prop_assert_eq!(mask, &expected),
-                            Mask::Everything => prop_assert!(step.width == 1 && expected.iter().all(|&sees| sees)),
-                            Mask::Causal => {
-                                let causal: Vec<bool> = (0..3 * step.width * step.width)
-                                    .map(|i| i % step.width <= i / step.width % step.width)
-                                    .collect();
-                                prop_assert_eq!(&causal, &expected);
+                        for window in [ALL, window] {
+                            let expected = picture.mask(step.width, window);
+                            let rows = expected.len() / 3;
+                            match &next.mask(step.start, Some(window)) {
+                                Mask::Explicit(mask) => {
+                                    let mask = if mask.len() == rows { mask.repeat(3) } else { mask.clone() };
+                                    prop_assert!(agree(&mask, &expected, &picture, step.width, window));
+                                }
+                                Mask::Everything => prop_assert!(step.width == 1 && expected.iter().all(|&sees| sees)),
+                                Mask::Newest(count) => {
+                                    prop_assert_eq!(step.width, 1);
+                                    for line in expected.chunks_exact(next.slots()) {
+                                        let unseen = next.slots() - count;
+                                        prop_assert!(line.iter().enumerate().all(|(key, &sees)| sees == (key >= unseen)));
+                                    }
+                                }
+                                Mask::Causal => {
+                                    let causal: Vec<bool> = (0..3 * step.width * step.width)
+                                        .map(|i| i % step.width <= i / step.width % step.width)
+                                        .collect();
+                                    prop_assert_eq!(&causal, &expected);
+                                }
                             }
                         }
                         let positions: Vec<i64> = picture

@@ -1,6 +1,6 @@
 //! From a checkpoint to weights on a device, each tensor moved once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
@@ -12,7 +12,7 @@ use super::layers::{Linear, Mlp, Norm};
 use super::options::{Dtype, LoadOptions};
 use super::rotary::Rotary;
 use crate::family::Transform;
-use crate::spec::{DecoderSpec, LayerPart, Part, RotaryScaling};
+use crate::spec::{DecoderSpec, LayerPart, Part, RotarySpec};
 use crate::weights::{Checkpoint, StoredTensor, StoredType};
 use crate::{Error, Result};
 
@@ -62,16 +62,23 @@ impl Loader<'_> {
         let _no_grad = tch::no_grad_guard();
         let source = self.checkpoint.source(part);
         let stored = self.checkpoint.stored(&source)?;
-        let tensor = match plain_kind(&stored.ty).filter(|_| source.transform == Transform::None) {
-            Some(kind) => self.view(&stored, kind)?,
-            None => self.dequantized(part, &source.name, &stored, source.transform)?,
+        let shape = self.checkpoint.spec().part_shape(part);
+        let plain = plain_kind(&stored.ty).zip(source.transform.contiguous());
+        let tensor = match plain {
+            Some((kind, rows)) => self.view(&wanted_rows(&stored, &shape, rows), kind)?,
+            None => self.dequantized(part, &source.name, &stored, &source.transform, &shape)?,
         };
         if self.check_finite {
             self.require_finite(part, &source.name, &tensor)?;
         }
+        let kind = if self.checkpoint.spec().stays_f32(part) {
+            Kind::Float
+        } else {
+            self.kind
+        };
         // One call moves and converts; a view in the right kind on the CPU passes as it is.
-        let moved = tensor.f_to_device_(self.device, self.kind, false, false)?;
-        if self.check_finite && self.kind != Kind::Float && tensor.f_kind()? != self.kind {
+        let moved = tensor.f_to_device_(self.device, kind, false, false)?;
+        if self.check_finite && kind != Kind::Float && tensor.f_kind()? != kind {
             self.require_holds(&source.name, &moved)?;
         }
         Ok(moved)
@@ -109,10 +116,11 @@ impl Loader<'_> {
         part: Part,
         name: &str,
         stored: &StoredTensor<'_>,
-        transform: Transform,
+        transform: &Transform,
+        shape: &[usize],
     ) -> Result<Tensor> {
-        let size: Vec<i64> = stored.shape.iter().map(|&extent| extent as i64).collect();
-        if transform != Transform::None {
+        let size: Vec<i64> = shape.iter().map(|&extent| extent as i64).collect();
+        if *transform != Transform::default() {
             let values = self.checkpoint.read_f32(part)?;
             return Ok(Tensor::f_from_slice(&values)?.f_view(size.as_slice())?);
         }
@@ -164,6 +172,26 @@ impl Loader<'_> {
     }
 }
 
+/// The bytes of rows `start..start + take` of a stored tensor, as a tensor of shape `shape`; all of it without rows.
+fn wanted_rows<'a>(
+    stored: &StoredTensor<'a>,
+    shape: &'a [usize],
+    rows: Option<(usize, usize)>,
+) -> StoredTensor<'a> {
+    let height = stored.shape.first().copied().unwrap_or(1).max(1);
+    let row = stored.bytes.len() / height;
+    let (start, take) = rows.unwrap_or((0, height));
+    StoredTensor {
+        ty: stored.ty.clone(),
+        shape,
+        // Empty if it does not fit, which the view then refuses; the checkpoint has checked the shapes.
+        bytes: stored
+            .bytes
+            .get(start * row..(start + take) * row)
+            .unwrap_or_default(),
+    }
+}
+
 fn plain_kind(ty: &StoredType) -> Option<Kind> {
     match ty {
         StoredType::F32 => Some(Kind::Float),
@@ -187,60 +215,84 @@ fn assemble(
                 path: loader.checkpoint.path().to_owned(),
             })
     };
-    let norm = |weight: Frozen| Norm {
-        weight,
-        spec: spec.norm,
-    };
     let mut blocks = Vec::with_capacity(spec.layers);
+    let present: HashSet<Part> = spec.parts().into_iter().collect();
+    // A part that the description does not have is no weight; one that it has must have been loaded.
+    let mut maybe = |part: Part| -> Result<Option<Frozen>> {
+        present.contains(&part).then(|| take(part)).transpose()
+    };
     for layer in 0..spec.layers {
-        let mut linear = |weight, bias: Option<LayerPart>| -> Result<Linear> {
-            Ok(Linear {
-                weight: take(Part::Layer(layer, weight))?,
-                bias: bias
-                    .map(|bias| take(Part::Layer(layer, bias)))
-                    .transpose()?,
-            })
+        let mut part = |part: LayerPart| maybe(Part::Layer(layer, part));
+        let mut linear = |weight, bias| -> Result<Option<Linear>> {
+            let bias = part(bias)?;
+            Ok(part(weight)?.map(|weight| Linear { weight, bias }))
         };
-        let qkv = |bias| spec.attention.qkv_bias.then_some(bias);
-        let inner = |bias| spec.mlp.bias.then_some(bias);
+        let absent = |part: LayerPart| Error::MissingTensor {
+            name: Part::Layer(layer, part).to_string(),
+            path: loader.checkpoint.path().to_owned(),
+        };
+        let query = linear(LayerPart::Query, LayerPart::QueryBias)?;
+        let key = linear(LayerPart::Key, LayerPart::KeyBias)?;
+        let value = linear(LayerPart::Value, LayerPart::ValueBias)?;
+        let output = linear(LayerPart::Output, LayerPart::OutputBias)?;
+        let gate = linear(LayerPart::Gate, LayerPart::GateBias)?;
+        let up = linear(LayerPart::Up, LayerPart::UpBias)?;
+        let down = linear(LayerPart::Down, LayerPart::DownBias)?;
+        let mut norm = |weight, bias: Option<LayerPart>| -> Result<Option<Norm>> {
+            let bias = bias.map_or(Ok(None), &mut part)?;
+            Ok(part(weight)?.map(|weight| Norm {
+                weight,
+                bias,
+                spec: spec.norm,
+            }))
+        };
+        let query_norm = norm(LayerPart::QueryNorm, Some(LayerPart::QueryNormBias))?;
+        let key_norm = norm(LayerPart::KeyNorm, Some(LayerPart::KeyNormBias))?;
         let attention = Attention {
-            query: linear(LayerPart::Query, qkv(LayerPart::QueryBias))?,
-            key: linear(LayerPart::Key, qkv(LayerPart::KeyBias))?,
-            value: linear(LayerPart::Value, qkv(LayerPart::ValueBias))?,
-            output: linear(
-                LayerPart::Output,
-                spec.attention.output_bias.then_some(LayerPart::OutputBias),
-            )?,
+            query: query.ok_or_else(|| absent(LayerPart::Query))?,
+            key: key.ok_or_else(|| absent(LayerPart::Key))?,
+            value: value.ok_or_else(|| absent(LayerPart::Value))?,
+            output: output.ok_or_else(|| absent(LayerPart::Output))?,
+            qk_norm: query_norm.zip(key_norm),
             spec: spec.attention,
         };
-        let mlp = Mlp {
-            gate: linear(LayerPart::Gate, inner(LayerPart::GateBias))?,
-            up: linear(LayerPart::Up, inner(LayerPart::UpBias))?,
-            down: linear(LayerPart::Down, inner(LayerPart::DownBias))?,
-            activation: spec.mlp.activation,
-            kind: spec.mlp.kind,
-        };
         blocks.push(Block {
-            attention_norm: norm(take(Part::Layer(layer, LayerPart::AttentionNorm))?),
+            kind: spec.block,
+            attention_norm: norm(LayerPart::AttentionNorm, Some(LayerPart::AttentionNormBias))?,
             attention,
-            mlp_norm: norm(take(Part::Layer(layer, LayerPart::MlpNorm))?),
-            mlp,
+            attention_post_norm: norm(LayerPart::AttentionPostNorm, None)?,
+            mlp_norm: norm(LayerPart::MlpNorm, Some(LayerPart::MlpNormBias))?,
+            mlp: Mlp {
+                gate,
+                up: up.ok_or_else(|| absent(LayerPart::Up))?,
+                down: down.ok_or_else(|| absent(LayerPart::Down))?,
+                activation: spec.mlp.activation,
+            },
+            mlp_post_norm: norm(LayerPart::MlpPostNorm, None)?,
         });
     }
-    let factors = match spec.rotary.scaling {
-        RotaryScaling::Factors => Some(take(Part::RotaryFactors)?),
-        _ => None,
+    let rotary = |rotary: &Option<RotarySpec>| {
+        let made = rotary
+            .as_ref()
+            .map(|rotary| Rotary::new(rotary, loader.device));
+        made.transpose()
     };
+    let (positions, unembedding) = (maybe(Part::Positions)?, maybe(Part::Unembedding)?);
+    let (final_bias, unembedding_bias) =
+        (maybe(Part::FinalNormBias)?, maybe(Part::UnembeddingBias)?);
     Ok(Decoder {
         embedding: take(Part::Embedding)?,
+        positions,
         blocks,
-        final_norm: norm(take(Part::FinalNorm)?),
-        unembedding: if spec.tied_embeddings {
-            None
-        } else {
-            Some(take(Part::Unembedding)?)
+        final_norm: Norm {
+            weight: take(Part::FinalNorm)?,
+            bias: final_bias,
+            spec: spec.norm,
         },
-        rotary: Rotary::new(&spec.rotary, factors.as_deref(), loader.device)?,
+        unembedding,
+        unembedding_bias,
+        rotary: rotary(&spec.rotary)?,
+        window_rotary: rotary(&spec.window_rotary)?,
         spec: spec.clone(),
         kind: loader.kind,
         device: loader.device,

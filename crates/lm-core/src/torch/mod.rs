@@ -30,7 +30,8 @@ use crate::generate::GenerateOptions;
 use crate::heads::HeadAblation;
 use crate::logits;
 use crate::model::{
-    self, ChatModel, LanguageModel, ModelShape, OpenModel, Reply, Run, RunOutput, Session,
+    self, ChatModel, LanguageModel, ModelShape, OpenModel, OpenSession, Reply, Run, RunOutput,
+    Session,
 };
 use crate::provenance::Provenance;
 use crate::sites::{Capture, Captured};
@@ -149,11 +150,12 @@ impl TorchModel {
         capture: &Capture,
     ) -> Result<(tch::Tensor, Vec<Captured>)> {
         let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
-        let (_, step) = Layout::new(prompts.len()).extended(&lengths);
+        let (layout, step) = Layout::new(prompts.len()).extended(&lengths);
         let mut states = States::new(capture, prompts);
         let hidden = self.decoder.forward(
             &Input {
                 chunks: prompts,
+                layout: &layout,
                 step: &step,
                 edits,
             },
@@ -267,8 +269,13 @@ impl OpenModel for TorchModel {
         Ok(RunOutput { logits, captured })
     }
 
-    fn begin_ablated(&self, rows: usize, ablation: &HeadAblation) -> Result<Box<dyn Session + '_>> {
-        Ok(Box::new(TorchSession::new(self, rows, ablation)?))
+    fn begin_open(
+        &self,
+        rows: usize,
+        ablation: &HeadAblation,
+        capture: &Capture,
+    ) -> Result<Box<dyn OpenSession + '_>> {
+        Ok(Box::new(TorchSession::new(self, rows, ablation, capture)?))
     }
 
     fn unembed(&self, hidden: ArrayView2<'_, f32>) -> Result<Array2<f32>> {

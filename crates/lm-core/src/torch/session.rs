@@ -10,8 +10,8 @@ use super::host::to_array2;
 use super::layout::Layout;
 use crate::Result;
 use crate::heads::HeadAblation;
-use crate::model::{self, Session};
-use crate::sites::Capture;
+use crate::model::{self, OpenSession, Session};
+use crate::sites::{Capture, Captured};
 
 /// Rows in progress on a [`TorchModel`].
 #[derive(Debug)]
@@ -20,13 +20,21 @@ pub(super) struct TorchSession<'a> {
     layout: Layout,
     cache: KvCache,
     edits: Edits,
+    capture: Capture,
+    captured: Vec<Captured>,
 }
 
 impl<'a> TorchSession<'a> {
-    pub(super) fn new(model: &'a TorchModel, rows: usize, ablation: &HeadAblation) -> Result<Self> {
+    pub(super) fn new(
+        model: &'a TorchModel,
+        rows: usize,
+        ablation: &HeadAblation,
+        capture: &Capture,
+    ) -> Result<Self> {
         model::require_rows(rows)?;
         let decoder = model.decoder();
         let spec = &decoder.spec;
+        capture.check(spec.layers)?;
         Ok(Self {
             model,
             layout: Layout::new(rows),
@@ -39,6 +47,8 @@ impl<'a> TorchSession<'a> {
                 decoder.device,
             ),
             edits: model.edits(ablation)?,
+            capture: capture.clone(),
+            captured: Vec::new(),
         })
     }
 }
@@ -66,15 +76,17 @@ impl Session for TorchSession<'_> {
         let (next, step) = self.layout.extended(&lengths);
         let input = Input {
             chunks,
+            layout: &next,
             step: &step,
             edits: &self.edits,
         };
-        let nothing = Capture::none();
-        let mut states = States::new(&nothing, chunks);
+        let mut states = States::new(&self.capture, chunks);
         let hidden = decoder.forward(&input, Some(&mut self.cache), &mut states)?;
         let logits = to_array2(&decoder.last_logits(&hidden, step.width)?)?;
+        let captured = states.finish()?;
         // Only now: a pass that failed leaves slots that the next one overwrites.
         self.layout = next;
+        self.captured = captured;
         Ok(logits)
     }
 
@@ -90,5 +102,11 @@ impl Session for TorchSession<'_> {
         model::check_rewind(lengths, &self.layout.lengths())?;
         self.layout = self.layout.rewound(lengths);
         Ok(())
+    }
+}
+
+impl OpenSession for TorchSession<'_> {
+    fn captured(&self) -> &[Captured] {
+        &self.captured
     }
 }

@@ -14,8 +14,6 @@ pub(super) fn model_hash(checkpoint: &Checkpoint) -> Result<String> {
         .spec()
         .parts()
         .into_iter()
-        // Only some formats store these; they are configuration rather than weights.
-        .filter(|part| *part != Part::RotaryFactors)
         .map(|part| (part.to_string(), part))
         .collect();
     parts.sort();

@@ -35,6 +35,8 @@ pub struct Checkpoint {
     family: &'static Family,
     spec: DecoderSpec,
     tensors: Tensors,
+    /// Tensors that are part of the configuration, and no weights.
+    configuration: Vec<String>,
     hash: OnceLock<String>,
 }
 
@@ -107,19 +109,13 @@ impl Checkpoint {
         }
         let config = read_json(&config_path)?;
         let reader = JsonConfig::new(&config_path, &config)?;
-        let Some(model_type) = reader.str_or_none("model_type")? else {
-            return Err(Error::UnknownFamily {
-                path: config_path,
-                found: "(no `model_type`)".to_owned(),
-                known: family::known_names(),
-            });
-        };
-        let family = family::find(model_type, &config_path)?;
+        let (family, spec) = family::from_json(&reader)?;
         Ok(Self {
             path: folder.to_owned(),
             family,
-            spec: (family.from_json)(&reader)?,
+            spec,
             tensors: Tensors::Safetensors(SafetensorsFiles::open(folder)?),
+            configuration: Vec::new(),
             hash: OnceLock::new(),
         })
     }
@@ -154,13 +150,14 @@ impl Checkpoint {
                 source,
             })?
             .to_owned();
-        let family = family::find(&architecture, path)?;
-        let config = MetadataConfig::new(path, &gguf, &architecture);
-        let spec = (family.from_gguf)(&config)?;
+        let config = MetadataConfig::new(path, &gguf, file.bytes(), &architecture);
+        let (family, spec) = family::from_metadata(&architecture, &config)?;
+        let configuration = config.into_read();
         Ok(Self {
             path: path.to_owned(),
             family,
             spec,
+            configuration,
             tensors: Tensors::Gguf(Box::new(gguf), file),
             hash: OnceLock::new(),
         })
@@ -171,7 +168,7 @@ impl Checkpoint {
         for part in self.spec.parts() {
             let source = self.source(part);
             let stored = self.stored(&source)?;
-            let expected = self.spec.part_shape(part);
+            let expected = source.transform.stored_shape(&self.spec.part_shape(part));
             if stored.shape != expected {
                 return Err(Error::Shape {
                     name: source.name,
@@ -189,14 +186,16 @@ impl Checkpoint {
             }
             used.insert(source.name);
         }
-        if self.spec.tied_embeddings {
+        if self.spec.unembedding.tied {
             used.insert(self.source(Part::Unembedding).name);
         }
-        // A weight that is there but not used would be a wrong model without a word. Rotary frequencies that old files
-        // store as buffers are recomputed from the configuration.
+        used.extend(self.configuration.iter().cloned());
+        // A weight that is there but not used would be a wrong model without a word. Masks and rotary frequencies that old
+        // files store as buffers are recomputed from the configuration.
+        let buffer = |name: &str| self.family.buffers.iter().any(|end| name.ends_with(end));
         let mut unused: Vec<&str> = self
             .names()
-            .filter(|name| !used.contains(*name) && !name.ends_with("rotary_emb.inv_freq"))
+            .filter(|name| !used.contains(*name) && !buffer(name))
             .collect();
         if !unused.is_empty() {
             unused.sort_unstable();
@@ -275,9 +274,21 @@ impl Checkpoint {
     }
 
     pub(crate) fn source(&self, part: Part) -> Source {
-        match self.tensors {
-            Tensors::Safetensors(_) => (self.family.hf_source)(&self.spec, part),
-            Tensors::Gguf(..) => (self.family.gguf_source)(&self.spec, part),
+        match (&self.tensors, &self.family.gguf) {
+            (Tensors::Gguf(..), Some(gguf)) => (gguf.source)(&self.spec, part),
+            (Tensors::Safetensors(files), _) => {
+                let mut source = (self.family.hf_source)(&self.spec, part);
+                // A model saved without its head has no prefix, as GPT-2's own files.
+                if let Some((_, bare)) = source.name.split_once('.')
+                    && files.get(&source.name).is_none()
+                    && files.get(bare).is_some()
+                {
+                    source.name = bare.to_owned();
+                }
+                source
+            }
+            // A GGUF file is only opened by a family that has an architecture there.
+            (Tensors::Gguf(..), None) => (self.family.hf_source)(&self.spec, part),
         }
     }
 

@@ -1,0 +1,21 @@
+"""GLM-4 (0414): as GLM, with norms before and after attention and MLP."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from common import LIKE_LLAMA, golden
+from transformers import Glm4Config
+
+ROPE = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
+
+config = Glm4Config(**LIKE_LLAMA | dict(head_dim=12, rope_parameters=ROPE))
+golden(
+    __file__,
+    config,
+    seed=3,
+    also=torch.bfloat16,
+    matters={"the part that is not rotated": {"rope_parameters": ROPE | {"partial_rotary_factor": 1.0}}},
+)
