@@ -121,9 +121,11 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     let host = Host::from_env()?;
     match command {
-        Command::Setup(SetupArgs { cuda, libtorch }) => Setup::new(&host)
-            .run(&setup::Wanted { cuda, libtorch })
-            .map(drop),
+        Command::Setup(SetupArgs { cuda, libtorch }) => {
+            let setup = Setup::new(&host);
+            setup.run(&setup::Wanted { cuda, libtorch })?;
+            setup.tokenizers()
+        }
         Command::Env { json } => outside::print(&host, json),
         Command::Test { args } => run::test(&host, &args),
         Command::Demo { args } => run::demo(&host, &args),

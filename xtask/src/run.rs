@@ -17,6 +17,7 @@ const SKIPPED: &str = "skipped ";
 /// Every test of the workspace; with arguments, only `cargo test` with those.
 pub(crate) fn test(host: &Host, args: &[OsString]) -> Result<()> {
     Setup::new(host).run(&Wanted::default())?;
+    Setup::new(host).tokenizers()?;
     let skipped = if args.is_empty() {
         // The dev profile: what computes is libtorch, compiled long ago, and nothing but tests is built that way.
         let mut skipped = cargo_test(host, &["--workspace".into()])?;

@@ -26,15 +26,16 @@ pub use error::{Error, Result};
 pub use generate::{Dialogue, FinishReason, GenerateOptions, Generation, Piece, Request};
 pub use heads::{AblationKind, Head, HeadAblation, HeadEdit};
 pub use model::{
-    Ablated, ChatModel, LanguageModel, MAX_ROWS, ModelShape, OpenModel, OpenSession, PlainSession, Reply, Run,
-    RunOutput, Session, TokenCounts, check_chunks, check_rewind, check_score, check_selection,
-    require_rows,
+    Ablated, ChatModel, LanguageModel, MAX_ROWS, ModelShape, OpenModel, OpenSession, PlainSession,
+    Reply, Run, RunOutput, Session, TokenCounts, check_chunks, check_rewind, check_score,
+    check_selection, require_rows,
 };
 pub use provenance::Provenance;
 pub use sampling::{RowKey, Sampling};
 pub use sites::{Capture, Captured, Positions, Site};
 pub use spec::DecoderSpec;
-pub use text::{Prompt, TextInterface};
+pub use text::{ChatOptions, EncodedChat, Prompt, TextInterface};
+pub use tokenizer::ContentPolicy;
 #[cfg(feature = "torch")]
 pub use torch::{Device, Dtype, LoadOptions, TorchModel};
 pub use weights::Checkpoint;

@@ -385,6 +385,7 @@ impl DecoderSpec {
     }
 
     /// Whether `part` is kept in `f32` whatever the run's dtype: the norm weights that are applied before rounding.
+    #[cfg(feature = "torch")]
     pub(crate) fn stays_f32(&self, part: Part) -> bool {
         self.norm.kind == NormKind::RmsWide
             && matches!(
@@ -431,6 +432,15 @@ impl DecoderSpec {
         }
         if self.windows.contains(&Some(0)) {
             return Err(describe("sliding_window", "at least 1", "0".to_owned()));
+        }
+        if let Some(rows) = self
+            .embedding
+            .learned_positions
+            .filter(|&rows| rows < self.context_length)
+        {
+            let expected = format!("at most the {rows} learned positions");
+            let found = self.context_length.to_string();
+            return Err(describe("max_position_embeddings", &expected, found));
         }
         let positive = |key: &str, value: f64| -> Result<()> {
             if value.is_finite() && value > 0.0 {

@@ -1,15 +1,18 @@
 //! Between text and token ids: a model's tokenizer, chat template and stop tokens together.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::chat::{ChatTemplate, Conversation, RenderOptions, TemplateSource};
+use crate::chat::{
+    ChatTemplate, Conversation, RenderOptions, RenderedChat, TemplateError, TemplateSource,
+};
 use crate::family::{self, JsonConfig};
 use crate::generate::{self, GenerateOptions, Request};
 use crate::model::{LanguageModel, Reply, TokenCounts};
-use crate::tokenizer::{GgufVocabulary, TokenIds, Tokenizer};
+use crate::tokenizer::{ContentPolicy, GgufVocabulary, TokenIds, Tokenizer};
 use crate::weights::gguf::Metadata;
 use crate::weights::{Checkpoint, TextSource, read_json};
 use crate::{Error, Result};
@@ -20,12 +23,60 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Prompt {
-    /// A raw text, encoded as the model's own pipeline does.
+    /// A raw text, encoded as the model's own pipeline does. It is trusted: control tokens in it are control tokens.
     #[serde(rename = "prompt")]
     Raw(String),
-    /// A conversation. One that ends in an assistant turn is continued inside it.
+    /// A conversation. One that ends in an assistant turn is continued inside it. Its messages are not trusted: see
+    /// [`TextInterface::encode_chat`].
     #[serde(rename = "messages")]
     Chat(Conversation),
+}
+
+/// How a conversation is encoded.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct ChatOptions {
+    /// What may be made of text in messages; it stays text unless set.
+    pub policy: ContentPolicy,
+    /// Whether a reasoning model is to think first; its template decides unless set.
+    pub thinking: Option<bool>,
+    /// What else the template is asked. Unless set, what a reply needs: see [`RenderOptions::for_reply`].
+    pub render: Option<RenderOptions>,
+}
+
+impl ChatOptions {
+    /// Sets what may be made of text in messages.
+    #[must_use]
+    pub fn with_policy(mut self, policy: ContentPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Sets whether a reasoning model is to think first.
+    #[must_use]
+    pub fn with_thinking(mut self, thinking: bool) -> Self {
+        self.thinking = Some(thinking);
+        self
+    }
+
+    /// Sets what the template is asked.
+    #[must_use]
+    pub fn with_render(mut self, render: RenderOptions) -> Self {
+        self.render = Some(render);
+        self
+    }
+}
+
+/// An encoded conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedChat {
+    /// What the model is fed.
+    pub ids: TokenIds,
+    /// The text it stands for.
+    pub text: String,
+    /// For each message the ids that hold its words, header and end of turn not included; `None` for a message that the
+    /// template does not show, or not in one piece, and for all where a trusted conversation's parts cannot be told apart.
+    pub messages: Vec<Option<Range<usize>>>,
 }
 
 /// A model's tokenizer, its chat template and the tokens at which it stops.
@@ -49,7 +100,12 @@ impl TextInterface {
         }
     }
 
-    fn from_folder(folder: &Path) -> Result<Self> {
+    /// Reads them from a model folder; weights need not be there.
+    ///
+    /// # Errors
+    /// Those of [`TextInterface::open`].
+    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
         let tokenizer = Tokenizer::from_folder(folder)?;
         let mut stop_ids = None;
         for file in ["generation_config.json", "config.json"] {
@@ -128,14 +184,63 @@ impl TextInterface {
     }
 
     fn encode_conversation(&self, conversation: &Conversation) -> Result<TokenIds> {
+        Ok(self.encode_chat(conversation, &ChatOptions::default())?.ids)
+    }
+
+    /// Renders and encodes a conversation. What stands in its messages never becomes a control token, unless `options` trust
+    /// it: neither a special token nor another that the tokenizer adds to its vocabulary, nor one put together with the
+    /// template's own text. A conversation without such text has the ids it has in other libraries. Roles, tools and the
+    /// variables of [`RenderOptions`] are the caller's own words, and trusted.
+    ///
+    /// A conversation that ends in an assistant turn is continued there, and never inside a block of reasoning.
+    ///
+    /// # Errors
+    /// A model without a template; what template and tokenizer refuse; a template that looks into the messages, unless they
+    /// are trusted, because its words and theirs cannot be told apart.
+    pub fn encode_chat(
+        &self,
+        conversation: &Conversation,
+        options: &ChatOptions,
+    ) -> Result<EncodedChat> {
         let Some(template) = &self.template else {
             return Err(Error::NoTemplate {
                 path: self.path.clone(),
             });
         };
-        let text = template.render(conversation, &RenderOptions::for_reply(conversation))?;
+        let mut render = match &options.render {
+            Some(render) => render.clone(),
+            None => RenderOptions::for_reply(conversation),
+        };
+        if let Some(thinking) = options.thinking {
+            // The names that templates know it by.
+            for name in ["enable_thinking", "thinking"] {
+                render = render.with_extra(name, thinking);
+            }
+        }
+        let rendered = match template.render_with_sources(conversation, &render) {
+            Err(TemplateError::LooksIntoContent { .. })
+                if options.policy == ContentPolicy::Trusted =>
+            {
+                let text = template.render(conversation, &render)?;
+                let from = vec![None; text.chars().count()];
+                RenderedChat { text, from }
+            }
+            rendered => rendered?,
+        };
+        if render.continue_final_message {
+            template.require_outside_reasoning(&rendered)?;
+        }
         // The template writes BOS itself where the model wants it.
-        require_tokens(self.tokenizer.encode_fragment(&text)?)
+        let encoded =
+            self.tokenizer
+                .encode_sourced(&rendered.text, &rendered.from, options.policy)?;
+        let mut messages = encoded.ranges;
+        messages.resize(conversation.len(), None);
+        Ok(EncodedChat {
+            ids: require_tokens(encoded.ids)?,
+            text: rendered.text,
+            messages,
+        })
     }
 
     /// Replies of `model` to `conversation`; what [`ChatModel::reply`](crate::ChatModel::reply) of a local model does.

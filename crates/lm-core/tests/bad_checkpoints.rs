@@ -334,7 +334,7 @@ mod gguf {
         overwrite(&path, at, b"camel").unwrap();
         assert_eq!(
             folder.refused_at("tiny.gguf"),
-            "<model>/tiny.gguf: unknown model family `camel`; known are `llama`"
+            "<model>/tiny.gguf: unknown model family `camel`; known are `falcon`, `gemma`, `gemma2`, `gemma3`, `gpt2`, `llama`, `phi3`, `qwen2`, `qwen3`"
         );
     }
 
@@ -487,22 +487,24 @@ mod config {
         );
     }
 
+    const KNOWN: &str = "`falcon`, `gemma`, `gemma2`, `gemma3_text`, `glm`, `glm4`, `gpt2`, `gpt_neo`, `gpt_neox`, `gptj`, `llama`, `mistral`, `olmo2`, `phi`, `phi3`, `qwen2`, `qwen3`";
+
     #[test]
     fn families() {
         refuses(
             "model_type",
             json!("camel"),
-            "unknown model family `camel`; known are `llama`",
+            &format!("unknown model family `camel`; known are {KNOWN}"),
         );
         refuses(
             "model_type",
             json!(""),
-            "unknown model family ``; known are `llama`",
+            &format!("unknown model family ``; known are {KNOWN}"),
         );
         refuses(
             "model_type",
             Value::Null,
-            "unknown model family (no `model_type`); known are `llama`",
+            &format!("unknown model family (no `model_type`); known are {KNOWN}"),
         );
         refuses(
             "model_type",

@@ -20,19 +20,24 @@ fn near(name: &str, found: &[f32], expected: &[f32]) {
 }
 
 #[test]
-#[ignore = "opt-in: `cargo xtask golden gemma3-270m` fetches the model, to which Gemma's terms of use apply"]
 fn equals_transformers() {
-    let cache = cache_folder().expect("a cache folder");
-    let path = cache.join("reference/gemma3-270m.safetensors");
-    let expected =
-        lm_testkit::read_tensors(&path).expect("`cargo xtask golden gemma3-270m` has run");
+    let path = lm_testkit::path_or_skip!(
+        lm_testkit::reference("gemma3-270m.safetensors"),
+        "Gemma 3 270M",
+        "opt-in: `cargo xtask golden gemma3-270m` fetches it",
+        ()
+    );
+    let cache = cache_folder().unwrap();
+    let expected = lm_testkit::read_tensors(&path).unwrap();
     let model = TorchModel::open(cache.join("models/gemma-3-270m-q4_k_m.gguf")).unwrap();
     let floats = |name: String| match expected.get(&name) {
         Some(lm_testkit::Tensor::Floats(array)) => array,
         other => panic!("{name}: {other:?}"),
     };
     let mut prompts = 0;
-    while let Some(lm_testkit::Tensor::Integers(ids)) = expected.get(&format!("{prompts}.input_ids")) {
+    while let Some(lm_testkit::Tensor::Integers(ids)) =
+        expected.get(&format!("{prompts}.input_ids"))
+    {
         let ids: Vec<u32> = ids
             .values
             .iter()

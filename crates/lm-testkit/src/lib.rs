@@ -32,5 +32,5 @@ pub use array::Array;
 pub use close::{Mismatch, Tolerance, assert_close, compare, root_mean_square};
 pub use corrupt::{overwrite, truncate};
 pub use golden::{GoldenCase, GoldenError, Tensor, golden, golden_folder, read_tensors};
-pub use local::{cache_folder, demo_model, note_skip, reference};
+pub use local::{cache_folder, demo_model, note_skip, real_tokenizer, reference};
 pub use tiny::{TinyError, TinyLlama, TinyModel};

@@ -44,6 +44,12 @@ pub fn reference(name: &str) -> Option<PathBuf> {
     existing(&cache_folder()?.join("reference"), name)
 }
 
+/// The folder of a real tokenizer (`tokenizer.json`, `tokenizer_config.json`) that `cargo xtask setup` fetched, by the name of
+/// its package, such as `qwen3`; `None` when it has not.
+pub fn real_tokenizer(name: &str) -> Option<PathBuf> {
+    existing(&cache_folder()?.join("tokenizers"), name)
+}
+
 fn existing(folder: &Path, name: &str) -> Option<PathBuf> {
     let path = folder.join(name);
     path.exists().then_some(path)

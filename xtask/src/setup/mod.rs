@@ -14,6 +14,7 @@ mod model;
 pub(crate) mod python;
 #[cfg(test)]
 mod tests;
+mod tokenizers;
 mod wheel;
 
 use std::io;

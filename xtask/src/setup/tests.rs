@@ -227,6 +227,7 @@ fn make_wheels(machine: &Path) -> Result<&'static Pins> {
         cpu: cpu.leak(),
         cuda: &[],
         model,
+        tokenizers: &[],
     })))
 }
 

@@ -137,6 +137,24 @@ pub enum TemplateError {
         origin: String,
     },
 
+    /// A reply that is to be continued would stand inside a block of reasoning.
+    #[error(
+        "{origin}: the final message would be continued inside a `<think>` block that the template opens"
+    )]
+    InsideReasoning {
+        /// Where the template came from.
+        origin: String,
+    },
+
+    /// The template's own words and the messages' cannot be told apart.
+    #[error("{origin}: cannot tell the template's words from the messages': {reason}")]
+    LooksIntoContent {
+        /// Where the template came from.
+        origin: String,
+        /// Why.
+        reason: String,
+    },
+
     /// The date format of `strftime_now` has a directive this crate does not know.
     #[error("strftime_now: unknown directive `%{directive}`")]
     DateDirective {

@@ -20,9 +20,11 @@ mod json;
 mod scan;
 mod source;
 mod strftime;
+mod taint;
 mod template;
 
 pub use conversation::{Conversation, Message, Role};
 pub use error::TemplateError;
 pub use source::{NamedTemplate, TemplateSource};
+pub use taint::RenderedChat;
 pub use template::{ChatTemplate, RenderLimits, RenderOptions};

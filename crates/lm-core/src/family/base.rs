@@ -7,13 +7,29 @@ use crate::spec::{
     NormSpec, RotaryScaling, RotarySpec, RotaryStyle, UnembeddingSpec,
 };
 
+/// What transformers takes for keys that a configuration leaves out; `None` where it derives them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Defaults {
+    pub(super) head_dim: Option<usize>,
+    pub(super) kv_heads: Option<usize>,
+    pub(super) context: Option<usize>,
+}
+
 /// A llama by its keys in `config.json`: RMS norms before the parts, rotary positions, a gated MLP, no bias but by
 /// `attention_bias` and `mlp_bias`, no window.
-pub(super) fn llama_json(family: &str, config: &JsonConfig<'_>) -> Result<DecoderSpec> {
+pub(super) fn llama_json(
+    family: &str,
+    config: &JsonConfig<'_>,
+    defaults: Defaults,
+) -> Result<DecoderSpec> {
     let hidden_size = config.usize("hidden_size")?;
     let heads = config.usize("num_attention_heads")?;
     let head_dim = match config.usize_or_none("head_dim")? {
         Some(head_dim) => head_dim,
+        // An explicit `null` asks for the division.
+        None if !config.has("head_dim") && defaults.head_dim.is_some() => {
+            defaults.head_dim.unwrap_or_default()
+        }
         None => divided(config, "num_attention_heads", hidden_size, heads)?,
     };
     let bias = config.bool_or("attention_bias", false)?;
@@ -21,6 +37,7 @@ pub(super) fn llama_json(family: &str, config: &JsonConfig<'_>) -> Result<Decode
     let rotary = config.rotary("rope_parameters", head_dim, 10_000.0, 1.0)?;
     let context_length = config
         .usize_or_none("max_position_embeddings")?
+        .or(defaults.context)
         .unwrap_or(2048);
     Ok(DecoderSpec {
         family: family.to_owned(),
@@ -38,6 +55,9 @@ pub(super) fn llama_json(family: &str, config: &JsonConfig<'_>) -> Result<Decode
             heads,
             kv_heads: config
                 .usize_or_none("num_key_value_heads")?
+                .or(defaults
+                    .kv_heads
+                    .filter(|_| !config.has("num_key_value_heads")))
                 .unwrap_or(heads),
             head_dim,
             qkv_bias: bias,
@@ -252,6 +272,14 @@ pub(super) fn divided(
 #[allow(clippy::cast_precision_loss, reason = "head widths are small")]
 pub(super) fn attention_scale(dim: usize) -> f64 {
     (dim.max(1) as f64).powf(-0.5)
+}
+
+/// `sliding_window`: `null` is none, a key that is missing has the `default` of transformers.
+pub(super) fn sliding_window(config: &JsonConfig<'_>, default: usize) -> Result<Option<usize>> {
+    match config.has("sliding_window") {
+        true => config.usize_or_none("sliding_window"),
+        false => Ok(Some(default)),
+    }
 }
 
 /// The windows of layers by `layer_types` (`sliding_attention`, `full_attention`), or by `slides(layer)` where a

@@ -51,6 +51,11 @@ fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
         spec.mlp.bias,
     ) = (bias, bias, bias);
     spec.mlp.activation = base::activation(config, "activation", Activation::Gelu)?;
+    let parallel = config.bool_or("parallel_attn", true)?;
+    if grouped && !parallel {
+        let expected = "true with `new_decoder_architecture`";
+        return Err(config.wrong("parallel_attn", expected, "false".to_owned()));
+    }
     spec.block = if grouped {
         match config
             .usize_or_none("num_ln_in_parallel_attn")?
@@ -62,7 +67,7 @@ fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
                 return Err(config.wrong("num_ln_in_parallel_attn", "1 or 2", other.to_string()));
             }
         }
-    } else if config.bool_or("parallel_attn", true)? {
+    } else if parallel {
         BlockKind::ParallelSharedNorm
     } else {
         BlockKind::PreNorm

@@ -18,19 +18,31 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
+    let defaults = base::Defaults {
+        head_dim: Some(256),
+        kv_heads: Some(16),
+        context: Some(8192),
+    };
+    let mut spec = json(FAMILY.name, config, defaults)?;
     // The first files say `gelu` where the model was trained with the tanh form; transformers reads them so as well.
-    let mut spec = json(FAMILY.name, config)?;
-    spec.mlp.activation = Activation::GeluTanh;
+    spec.mlp.activation = match base::activation(config, "hidden_act", Activation::GeluTanh)? {
+        Activation::Gelu => Activation::GeluTanh,
+        other => other,
+    };
     Ok(spec)
 }
 
 /// The common part of the three generations.
-pub(super) fn json(family: &str, config: &JsonConfig<'_>) -> Result<DecoderSpec> {
+pub(super) fn json(
+    family: &str,
+    config: &JsonConfig<'_>,
+    defaults: base::Defaults,
+) -> Result<DecoderSpec> {
     if config.bool_or("use_bidirectional_attention", false)? {
         let expected = "false: only causal attention is built";
         return Err(config.wrong("use_bidirectional_attention", expected, "true".to_owned()));
     }
-    let mut spec = base::llama_json(family, config)?;
+    let mut spec = base::llama_json(family, config, defaults)?;
     spec.mlp.activation = base::activation(config, "hidden_activation", Activation::GeluTanh)?;
     spec.unembedding.tied = config.bool_or("tie_word_embeddings", true)?;
     finish(&mut spec);

@@ -17,7 +17,15 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
-    let mut spec = gemma::json(FAMILY.name, config)?;
+    let mut spec = gemma::json(
+        FAMILY.name,
+        config,
+        base::Defaults {
+            head_dim: Some(256),
+            kv_heads: Some(4),
+            context: Some(8_192),
+        },
+    )?;
     spec.block = BlockKind::SandwichNorm;
     spec.attention.scale = match config.usize_or_none("query_pre_attn_scalar")? {
         Some(scalar) => base::attention_scale(scalar),
@@ -30,12 +38,7 @@ fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
     };
     spec.attention.soft_cap = cap("attn_logit_softcapping", 50.0)?;
     spec.unembedding.soft_cap = cap("final_logit_softcapping", 30.0)?;
-    let window = config.usize_or_none("sliding_window")?;
-    let window = if config.has("sliding_window") {
-        window
-    } else {
-        Some(4096)
-    };
+    let window = base::sliding_window(config, 4096)?;
     spec.windows = base::windows(config, spec.layers, window, |layer| layer.is_multiple_of(2))?;
     Ok(spec)
 }

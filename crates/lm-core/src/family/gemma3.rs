@@ -24,7 +24,15 @@ const LOCAL_THETA: f64 = 10_000.0;
 const PATTERN: usize = 6;
 
 fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
-    let mut spec = gemma::json(FAMILY.name, config)?;
+    let mut spec = gemma::json(
+        FAMILY.name,
+        config,
+        base::Defaults {
+            head_dim: Some(256),
+            kv_heads: Some(4),
+            context: Some(131_072),
+        },
+    )?;
     finish(&mut spec);
     spec.attention.scale = base::attention_scale(
         config
@@ -37,12 +45,7 @@ fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
         .usize_or_none("sliding_window_pattern")?
         .unwrap_or(PATTERN)
         .max(1);
-    let window = config.usize_or_none("sliding_window")?;
-    let window = if config.has("sliding_window") {
-        window
-    } else {
-        Some(4096)
-    };
+    let window = base::sliding_window(config, 4096)?;
     spec.windows = base::windows(config, spec.layers, window, |layer| {
         !(layer + 1).is_multiple_of(pattern)
     })?;

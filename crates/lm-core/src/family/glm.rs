@@ -14,7 +14,15 @@ pub(super) const FAMILY: Family = Family {
 
 /// What GLM-4-0414 shares.
 pub(super) fn json(family: &str, config: &JsonConfig<'_>) -> Result<DecoderSpec> {
-    let mut spec = base::llama_json(family, config)?;
+    let mut spec = base::llama_json(
+        family,
+        config,
+        base::Defaults {
+            head_dim: Some(128),
+            kv_heads: Some(2),
+            context: Some(131_072),
+        },
+    )?;
     let mut rotary = config.rotary("rope_parameters", spec.attention.head_dim, 10_000.0, 0.5)?;
     rotary.style = RotaryStyle::Interleaved;
     spec.rotary = Some(rotary);

@@ -17,7 +17,7 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
-    let spec = base::llama_json(FAMILY.name, config)?;
+    let spec = base::llama_json(FAMILY.name, config, base::Defaults::default())?;
     if spec.mlp.activation != Activation::Silu {
         let found = config.str_or_none("hidden_act")?.unwrap_or_default();
         return Err(config.wrong("hidden_act", "`silu`", format!("`{found}`")));

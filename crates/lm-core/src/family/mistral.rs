@@ -14,8 +14,16 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
-    let mut spec = base::llama_json(FAMILY.name, config)?;
-    let window = config.usize_or_none("sliding_window")?;
+    let mut spec = base::llama_json(
+        FAMILY.name,
+        config,
+        base::Defaults {
+            kv_heads: Some(8),
+            context: Some(131_072),
+            ..base::Defaults::default()
+        },
+    )?;
+    let window = base::sliding_window(config, 4096)?;
     spec.windows = base::windows(config, spec.layers, window, |_| true)?;
     Ok(spec)
 }

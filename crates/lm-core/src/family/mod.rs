@@ -28,9 +28,12 @@ mod source;
 use std::path::Path;
 
 pub(crate) use config::{ConfigSource, JsonConfig, MetadataConfig, short};
-pub(crate) use source::{Rows, Source, Transform};
+#[cfg(feature = "torch")]
+pub(crate) use source::Transform;
+pub(crate) use source::{Rows, Source};
 
 use crate::spec::{DecoderSpec, Part};
+use crate::weights::read_json;
 use crate::{Error, Result};
 
 /// What a family gives.
@@ -145,6 +148,20 @@ pub(crate) fn from_json(config: &JsonConfig<'_>) -> Result<(&'static Family, Dec
     let spec = (family.from_json)(config)?;
     spec.check(&|key, expected, found| config.wrong(key, expected, found))?;
     Ok((family, spec))
+}
+
+impl DecoderSpec {
+    /// Reads a Hugging Face `config.json` alone, without any weights beside it.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is no JSON object, when its `model_type` is unknown or not supported, or when a value
+    /// in it cannot be used; each names the file, and the last the key.
+    pub fn from_config_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let config = read_json(path)?;
+        let (_, spec) = from_json(&JsonConfig::new(path, &config)?)?;
+        Ok(spec)
+    }
 }
 
 /// Reads a GGUF file's metadata.

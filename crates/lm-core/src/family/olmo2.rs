@@ -13,7 +13,7 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
-    let mut spec = base::llama_json(FAMILY.name, config)?;
+    let mut spec = base::llama_json(FAMILY.name, config, base::Defaults::default())?;
     spec.norm.kind = NormKind::RmsWide;
     spec.norm.epsilon = config.f64_or_none("rms_norm_eps")?.unwrap_or(1e-5);
     spec.block = BlockKind::PostNorm;

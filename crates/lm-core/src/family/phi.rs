@@ -15,7 +15,7 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
-    let mut spec = base::llama_json(FAMILY.name, config)?;
+    let mut spec = base::llama_json(FAMILY.name, config, base::Defaults::default())?;
     spec.norm = NormSpec {
         kind: NormKind::Layer,
         epsilon: config.f64_or_none("layer_norm_eps")?.unwrap_or(1e-5),

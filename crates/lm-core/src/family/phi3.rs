@@ -1,8 +1,8 @@
 //! Phi-3 mini and medium, and Phi-4: a llama with fused projections and LongRoPE.
 
-use super::{Family, GgufFamily, JsonConfig, MetadataConfig, Source, base, names};
+use super::{ConfigSource, Family, GgufFamily, JsonConfig, MetadataConfig, Source, base, names};
 use crate::Result;
-use crate::spec::{DecoderSpec, LayerPart, NormKind, Part};
+use crate::spec::{DecoderSpec, LayerPart, NormKind, Part, RotaryScaling};
 
 pub(super) const FAMILY: Family = Family {
     name: "phi3",
@@ -17,10 +17,27 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
-    let mut spec = base::llama_json(FAMILY.name, config)?;
+    let mut spec = base::llama_json(
+        FAMILY.name,
+        config,
+        base::Defaults {
+            context: Some(4096),
+            ..base::Defaults::default()
+        },
+    )?;
     spec.norm.epsilon = config.f64_or_none("rms_norm_eps")?.unwrap_or(1e-5);
     spec.attention.qkv_bias = false;
     spec.attention.output_bias = false;
+    match spec.rotary.as_ref().map(|rotary| &rotary.scaling) {
+        None | Some(RotaryScaling::None) => {}
+        Some(RotaryScaling::LongRope { .. }) => {
+            // Without it transformers takes 4096 where the released models all write it.
+            config.usize("original_max_position_embeddings")?;
+        }
+        Some(other) => {
+            return Err(config.wrong("rope_scaling", "`longrope`", format!("{other:?}")));
+        }
+    }
     let window = config.usize_or_none("sliding_window")?;
     spec.windows = base::windows(config, spec.layers, window, |_| true)?;
     Ok(spec)

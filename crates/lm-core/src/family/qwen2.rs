@@ -17,7 +17,15 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
-    let mut spec = base::llama_json(FAMILY.name, config)?;
+    let mut spec = base::llama_json(
+        FAMILY.name,
+        config,
+        base::Defaults {
+            kv_heads: Some(32),
+            context: Some(32_768),
+            ..base::Defaults::default()
+        },
+    )?;
     spec.attention.qkv_bias = true;
     spec.attention.output_bias = false;
     spec.windows = windows(config, spec.layers)?;
@@ -27,7 +35,7 @@ fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
 /// `use_sliding_window`, from layer `max_window_layers` on; the same in Qwen3.
 pub(super) fn windows(config: &JsonConfig<'_>, layers: usize) -> Result<Vec<Option<usize>>> {
     let used = config.bool_or("use_sliding_window", false)?;
-    let window = config.usize_or_none("sliding_window")?.filter(|_| used);
+    let window = base::sliding_window(config, 4096)?.filter(|_| used);
     let first = config.usize_or_none("max_window_layers")?.unwrap_or(28);
     base::windows(config, layers, window, |layer| layer >= first)
 }

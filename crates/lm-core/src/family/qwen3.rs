@@ -17,7 +17,15 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
-    let mut spec = base::llama_json(FAMILY.name, config)?;
+    let mut spec = base::llama_json(
+        FAMILY.name,
+        config,
+        base::Defaults {
+            head_dim: Some(128),
+            kv_heads: Some(32),
+            context: Some(32_768),
+        },
+    )?;
     spec.attention.qk_norm = Some(QkNorm::Head);
     spec.windows = qwen2::windows(config, spec.layers)?;
     Ok(spec)

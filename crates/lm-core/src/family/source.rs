@@ -89,6 +89,7 @@ impl Transform {
     }
 
     /// The stored rows that are wanted, if they stand together and need nothing else: those bytes are the weight.
+    #[cfg(any(feature = "torch", test))]
     pub(crate) fn contiguous(self) -> Option<Option<(usize, usize)>> {
         let rows = match self.rows {
             None => None,

@@ -157,6 +157,22 @@ pub enum TokenizerError {
         token: String,
     },
 
+    /// A message holds the text of a control token.
+    #[error("message {message} contains `{token}`, which is a control token of this model")]
+    ControlToken {
+        /// Index of the message, from 0.
+        message: usize,
+        /// The token.
+        token: String,
+    },
+
+    /// A character that encoding needs for itself.
+    #[error("the text contains U+{:X}, a character for private use that cannot be encoded here", u32::from(*character))]
+    PrivateUse {
+        /// The character.
+        character: char,
+    },
+
     /// The pipeline refused a text.
     #[error("cannot encode the text: {reason}")]
     Encode {

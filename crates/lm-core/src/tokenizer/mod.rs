@@ -16,6 +16,7 @@ mod error;
 mod gguf;
 mod ids;
 mod pre_tokenizer;
+mod sourced;
 mod stop;
 mod stream;
 
@@ -32,6 +33,7 @@ pub use config::{SpecialTokens, TokenizerConfig};
 pub use error::TokenizerError;
 pub use gguf::GgufVocabulary;
 pub use ids::TokenIds;
+pub use sourced::{ContentPolicy, SourcedIds};
 pub use stop::{StopMatcher, StopStep, StopStrings};
 pub use stream::DecodeStream;
 
@@ -46,6 +48,8 @@ pub struct Tokenizer {
     vocab_size: usize,
     special_ids: Vec<u32>,
     hash: OnceLock<String>,
+    /// Made when untrusted text is first encoded.
+    guard: OnceLock<sourced::Guard>,
 }
 
 /// The ids that the pipeline puts around a raw text.
@@ -200,6 +204,7 @@ impl Tokenizer {
             pad: parts.pad,
             special_ids,
             hash: OnceLock::new(),
+            guard: OnceLock::new(),
         }
     }
 
