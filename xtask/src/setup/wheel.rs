@@ -14,7 +14,7 @@ use crate::pins::{GLIBC_MINOR, WHEEL_PYTHON, Wheel};
 const UNPACK: &str = include_str!("unpack.py");
 
 /// Exit status of `unpack.py` for a full disk: ENOSPC.
-const DISK_FULL: i32 = 28;
+pub(super) const DISK_FULL: i32 = 28;
 
 impl Setup<'_> {
     /// Brings wheels into `downloads/`, whole and verified. What an earlier, interrupted run finished is kept.
