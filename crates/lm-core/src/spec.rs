@@ -466,6 +466,17 @@ impl DecoderSpec {
 }
 
 impl RotarySpec {
+    /// Frequencies as they are, for the leading `dim` components of a head.
+    #[must_use]
+    pub fn plain(theta: f64, dim: usize, style: RotaryStyle) -> Self {
+        Self {
+            theta,
+            dim,
+            style,
+            scaling: RotaryScaling::None,
+        }
+    }
+
     /// The context of a model whose configuration states `context`: dynamic scaling is made to go beyond it.
     pub(crate) fn stretched(&self, context: usize) -> usize {
         match self.scaling {

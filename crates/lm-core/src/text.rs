@@ -195,8 +195,8 @@ impl TextInterface {
     /// A conversation that ends in an assistant turn is continued there, and never inside a block of reasoning.
     ///
     /// # Errors
-    /// A model without a template; what template and tokenizer refuse; a template that looks into the messages, unless they
-    /// are trusted, because its words and theirs cannot be told apart.
+    /// A model without a template; what template and tokenizer refuse; a template that looks into the messages in a way that
+    /// leaves its words and theirs not to be told apart, unless they are trusted.
     pub fn encode_chat(
         &self,
         conversation: &Conversation,

@@ -1,13 +1,15 @@
 //! Rendered conversations, byte by byte, against Jinja2 as transformers uses it (`golden/chat-templates`).
 
+mod chat_cases;
+
 use std::collections::HashMap;
-use std::time::{Duration, UNIX_EPOCH};
 
 use lm_core::chat::{ChatTemplate, Conversation, Message, RenderOptions, Role, TemplateError};
-use lm_core::tokenizer::SpecialTokens;
 use lm_core::weights::gguf::Gguf;
 use lm_testkit::{demo_model_or_skip, golden_folder};
 use serde::Deserialize;
+
+use chat_cases::{Options, tokens};
 
 #[derive(Deserialize)]
 struct Expected {
@@ -25,31 +27,11 @@ struct Case {
     error: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Options {
-    #[serde(default)]
-    add_generation_prompt: bool,
-    #[serde(default)]
-    continue_final_message: bool,
-    #[serde(default)]
-    tools: Option<Vec<serde_json::Value>>,
-    #[serde(default)]
-    extra: serde_json::Map<String, serde_json::Value>,
-}
-
 const DEMO: &str = "demo model";
 
 fn expected() -> Expected {
     let path = golden_folder().join("chat-templates/expected.json");
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
-fn tokens() -> SpecialTokens {
-    SpecialTokens {
-        bos: Some("<s>".to_owned()),
-        eos: Some("</s>".to_owned()),
-        ..SpecialTokens::default()
-    }
 }
 
 fn template(file: &str) -> ChatTemplate {
@@ -58,15 +40,6 @@ fn template(file: &str) -> ChatTemplate {
     ChatTemplate::new(source, file)
         .unwrap()
         .with_special_tokens(tokens())
-}
-
-fn options(case: &Case, now: f64) -> RenderOptions {
-    let mut options = RenderOptions::default().with_now(UNIX_EPOCH + Duration::from_secs_f64(now));
-    options.add_generation_prompt = case.options.add_generation_prompt;
-    options.continue_final_message = case.options.continue_final_message;
-    options.tools = case.options.tools.clone();
-    options.extra = case.options.extra.clone();
-    options
 }
 
 /// Renders the cases of one template and returns how many there were.
@@ -78,7 +51,7 @@ fn check(template: &ChatTemplate, name: &str, expected: &Expected) -> usize {
         .collect();
     for case in &cases {
         let conversation = &expected.conversations[&case.conversation];
-        let found = template.render(conversation, &options(case, expected.now));
+        let found = template.render(conversation, &case.options.at(expected.now));
         match (found, &case.text, &case.error) {
             (Ok(found), Some(text), _) => assert_eq!(&found, text, "{name}, {}", case.conversation),
             (Err(TemplateError::Raised { message, .. }), _, Some(error)) => {

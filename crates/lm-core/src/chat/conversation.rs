@@ -154,11 +154,29 @@ impl Conversation {
         self.messages.len()
     }
 
+    /// Whether a message has this text in its content or its further fields.
+    pub(super) fn contains(&self, text: &str) -> bool {
+        self.messages.iter().any(|message| {
+            message.content.contains(text) || message.extra.values().any(|value| holds(value, text))
+        })
+    }
+
     /// Whether the last turn is the model's, which it then continues instead of opening a new one.
     #[must_use]
     pub fn ends_in_assistant(&self) -> bool {
         self.last()
             .is_some_and(|message| message.role == Role::Assistant)
+    }
+}
+
+fn holds(value: &serde_json::Value, text: &str) -> bool {
+    match value {
+        serde_json::Value::String(found) => found.contains(text),
+        serde_json::Value::Array(values) => values.iter().any(|value| holds(value, text)),
+        serde_json::Value::Object(map) => map
+            .iter()
+            .any(|(key, value)| key.contains(text) || holds(value, text)),
+        _ => false,
     }
 }
 

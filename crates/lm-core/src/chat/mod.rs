@@ -14,6 +14,7 @@
 //! ```
 
 mod conversation;
+mod disguise;
 mod engine;
 mod error;
 mod json;

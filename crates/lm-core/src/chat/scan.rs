@@ -1,5 +1,6 @@
 //! Where a template's tags are, as the engine's lexer sees them.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// What kind of tag.
@@ -63,6 +64,33 @@ pub(super) fn word(inside: &str) -> &str {
         .trim()
 }
 
+/// What stands in quotes inside tags, without the white space around it.
+pub(super) fn literals(source: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for tag in tags(source).filter(|tag| tag.kind != TagKind::Comment) {
+        let mut characters = source[tag.inside].chars();
+        while let Some(quote) = characters.find(|character| matches!(character, '"' | '\'')) {
+            let mut literal = String::new();
+            while let Some(character) = characters.next().filter(|&character| character != quote) {
+                literal.extend(match character {
+                    '\\' => characters.next().map(|escaped| match escaped {
+                        'n' => '\n',
+                        't' => '\t',
+                        'r' => '\r',
+                        other => other,
+                    }),
+                    other => Some(other),
+                });
+            }
+            let word = literal.trim();
+            if !word.is_empty() {
+                found.insert(word.to_owned());
+            }
+        }
+    }
+    found
+}
+
 /// Where a tag ends and how many operators it has. Strings and brackets are skipped, so that `"}}"` and nested
 /// dictionaries do not end it.
 fn end_of_tag(source: &str, start: usize, kind: TagKind) -> (usize, usize) {
@@ -109,6 +137,13 @@ fn end_of_tag(source: &str, start: usize, kind: TagKind) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn literals_of_tags() {
+        let source = "'no' {# 'no' #}{{ 'a\\n<b>' ~ \"it's\" ~ '\\n' }}{% if 'a' in x %}";
+        let found: Vec<String> = literals(source).into_iter().collect();
+        assert_eq!(found, ["a", "a\n<b>", "it's"]);
+    }
 
     #[test]
     fn strings_brackets_comments_and_raw_blocks_are_seen_as_the_lexer_sees_them() {

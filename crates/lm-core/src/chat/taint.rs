@@ -1,17 +1,19 @@
 //! Which characters of a rendered conversation came from its messages.
 //!
 //! Searching the text for a message's content can be fooled: content may repeat the template's words, and templates trim,
-//! split and repeat content. So the conversation is rendered a second time with each character of each message replaced by a
-//! character of its own from Unicode's private planes, white space excepted, so that trimming works as before. What came from
-//! message `m` is then visible character by character, whatever the template did to it. Put back, the second text must be the
-//! first one; where it is not, the template looked into the content, and nothing is guessed.
+//! split and repeat content. So the conversation is rendered a second time in [disguise](Disguise). What came from message `m`
+//! is then visible character by character, whatever the template did to it. The disguise off, the second text must be the first
+//! one.
+//!
+//! A template may look into a message for words, such as `</think>`, which are then literals of its own. Those stay undisguised,
+//! and a third rendering with a mark on each side of every such word shows which were printed from a message and which the
+//! template wrote itself. Where no rendering agrees with the first one, nothing is guessed.
 
-use std::collections::HashMap;
 use std::time::SystemTime;
 
-use serde_json::Value;
-
-use super::{ChatTemplate, Conversation, Message, RenderOptions, TemplateError};
+use super::disguise::{Disguise, is_private};
+use super::scan::literals;
+use super::{ChatTemplate, Conversation, RenderOptions, TemplateError};
 
 /// A rendered conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,159 +24,46 @@ pub struct RenderedChat {
     pub from: Vec<Option<usize>>,
 }
 
-/// Planes 15 and 16, all of them for private use.
-const PRIVATE: [(u32, u32); 2] = [(0xF_0000, 0xF_FFFD), (0x10_0000, 0x10_FFFD)];
-
-/// Whether `character` is in those planes.
-fn is_private(character: char) -> bool {
-    PRIVATE
-        .iter()
-        .any(|&(first, last)| (first..=last).contains(&u32::from(character)))
-}
-
-/// Fields of a message that a template compares with words of its own, and those words; any other text there is disguised.
-const KEYWORDS: [(&str, &[&str]); 2] = [
-    (
-        "type",
-        &[
-            "function", "text", "object", "string", "number", "integer", "boolean", "array",
-        ],
-    ),
-    ("role", &["system", "user", "assistant", "tool"]),
-];
-
-/// The field whose keys are a model's words too.
-const ARGUMENTS: &str = "arguments";
-
-/// Stand-ins given so far.
-#[derive(Default)]
-struct Disguise {
-    given: HashMap<(usize, char), char>,
-    /// By stand-in: message and character.
-    back: HashMap<char, (usize, char)>,
-    next: u32,
-    /// Characters that stay, because a filter of the template escapes them.
-    plain: &'static [char],
-}
-
-impl Disguise {
-    fn new(plain: &'static [char]) -> Self {
-        Self {
-            next: PRIVATE[0].0,
-            plain,
-            ..Self::default()
-        }
-    }
-
-    /// `text` in stand-ins; `None` when there are no more of them.
-    fn wear(&mut self, message: usize, text: &str) -> Option<String> {
-        text.chars()
-            .map(|character| {
-                if character.is_whitespace() || self.plain.contains(&character) {
-                    return Some(character);
-                }
-                if let Some(&known) = self.given.get(&(message, character)) {
-                    return Some(known);
-                }
-                if self.next > PRIVATE[0].1 && self.next < PRIVATE[1].0 {
-                    self.next = PRIVATE[1].0;
-                }
-                let stand_in = char::from_u32(self.next).filter(|_| self.next <= PRIVATE[1].1)?;
-                self.next += 1;
-                self.given.insert((message, character), stand_in);
-                self.back.insert(stand_in, (message, character));
-                Some(stand_in)
-            })
-            .collect()
-    }
-
-    fn wear_value(&mut self, message: usize, value: &Value) -> Option<Value> {
-        Some(match value {
-            Value::String(text) => Value::String(self.wear(message, text)?),
-            Value::Array(values) => Value::Array(
-                values
-                    .iter()
-                    .map(|value| self.wear_value(message, value))
-                    .collect::<Option<_>>()?,
-            ),
-            Value::Object(map) => Value::Object(
-                map.iter()
-                    .map(|(key, value)| {
-                        let keyword = KEYWORDS.iter().any(|(field, words)| {
-                            field == key && value.as_str().is_some_and(|word| words.contains(&word))
-                        });
-                        let worn = match value {
-                            _ if keyword => value.clone(),
-                            Value::Object(arguments) if key == ARGUMENTS => {
-                                self.wear_keys(message, arguments)?
-                            }
-                            _ => self.wear_value(message, value)?,
-                        };
-                        Some((key.clone(), worn))
-                    })
-                    .collect::<Option<_>>()?,
-            ),
-            other => other.clone(),
-        })
-    }
-
-    fn wear_keys(&mut self, message: usize, map: &serde_json::Map<String, Value>) -> Option<Value> {
-        let worn = map
-            .iter()
-            .map(|(key, value)| Some((self.wear(message, key)?, self.wear_value(message, value)?)));
-        Some(Value::Object(worn.collect::<Option<_>>()?))
-    }
-
-    fn wear_conversation(&mut self, conversation: &Conversation) -> Option<Conversation> {
-        conversation
-            .messages()
-            .iter()
-            .enumerate()
-            .map(|(index, message)| {
-                let extra = Value::Object(message.extra.clone());
-                let Value::Object(extra) = self.wear_value(index, &extra)? else {
-                    return None;
-                };
-                Some(Message {
-                    role: message.role.clone(),
-                    content: self.wear(index, &message.content)?,
-                    extra,
-                })
-            })
-            .collect()
-    }
-
-    /// The text behind the stand-ins, and where each character came from. White space and other plain characters between two
-    /// characters of one message are that message's.
-    fn take_off(&self, worn: &str) -> RenderedChat {
-        let mut text = String::with_capacity(worn.len());
-        let mut from: Vec<Option<usize>> = Vec::new();
+impl RenderedChat {
+    /// Gives white space and `plain` characters between two characters of one message to that message.
+    pub(super) fn bridge(&mut self, plain: &[char]) {
         // The last character of a message, while only plain ones have followed.
         let mut open: Option<(usize, usize)> = None;
-        for character in worn.chars() {
-            match self.back.get(&character) {
-                Some(&(message, original)) => {
-                    text.push(original);
+        for (at, character) in self.text.chars().enumerate() {
+            match self.from.get(at).copied().flatten() {
+                Some(message) => {
                     if let Some((_, last)) = open.filter(|&(owner, _)| owner == message) {
-                        from.iter_mut()
-                            .skip(last + 1)
-                            .for_each(|own| *own = Some(message));
+                        let between = self.from.get_mut(last..at).unwrap_or_default();
+                        between.fill(Some(message));
                     }
-                    open = Some((message, from.len()));
-                    from.push(Some(message));
+                    open = Some((message, at));
                 }
-                None => {
-                    text.push(character);
-                    if !character.is_whitespace() && !self.plain.contains(&character) {
-                        open = None;
-                    }
-                    from.push(None);
-                }
+                None if character.is_whitespace() || plain.contains(&character) => {}
+                None => open = None,
             }
         }
-        RenderedChat { text, from }
+    }
+
+    /// Gives white space at the end, after a character of `message`, to that message.
+    fn end_in(&mut self, message: usize) {
+        let spaces = self
+            .text
+            .chars()
+            .rev()
+            .take_while(|last| last.is_whitespace())
+            .count();
+        let at = self.from.len() - spaces;
+        if at > 0 && self.from.get(at - 1) == Some(&Some(message)) {
+            self.from
+                .get_mut(at..)
+                .unwrap_or_default()
+                .fill(Some(message));
+        }
     }
 }
+
+/// The most literals of a template that may stand in one conversation's messages, a rendering each.
+const MAX_WORDS: usize = 32;
 
 impl ChatTemplate {
     /// [`ChatTemplate::render`], and which message each character came from.
@@ -200,20 +89,29 @@ impl ChatTemplate {
         if self.source().chars().any(is_private) {
             return Err(refused("it contains characters for private use"));
         }
+        if Disguise::new(&[], &[], false)
+            .wear_conversation(conversation)
+            .is_none()
+        {
+            return Err(refused(
+                "the messages have more distinct characters than can be told apart",
+            ));
+        }
+        let look = Look {
+            template: self,
+            conversation,
+            options,
+            text: &text,
+        };
         // A template that prints content as JSON escapes these; then they must be themselves.
         for plain in [&[][..], &['"', '\\']] {
-            let mut disguise = Disguise::new(plain);
-            let Some(worn) = disguise.wear_conversation(conversation) else {
-                return Err(refused(
-                    "the messages have more distinct characters than can be told apart",
-                ));
-            };
-            // A template that refuses the disguised conversation looked into it as well.
-            let Ok(worn) = self.render(&worn, options) else {
-                continue;
-            };
-            let found = disguise.take_off(&worn);
-            if found.text == text {
+            let found = look
+                .with_words(plain)
+                .or_else(|| look.disguised(plain, &[]));
+            if let Some(mut found) = found {
+                if options.continue_final_message {
+                    found.end_in(conversation.len() - 1);
+                }
                 return Ok(found);
             }
         }
@@ -238,6 +136,83 @@ impl ChatTemplate {
         }
         Ok(())
     }
+}
+
+/// A rendering to be explained.
+struct Look<'a> {
+    template: &'a ChatTemplate,
+    conversation: &'a Conversation,
+    options: &'a RenderOptions,
+    text: &'a str,
+}
+
+impl Look<'_> {
+    /// What a disguised rendering says of the text; `None` if it gives another text.
+    fn disguised(&self, plain: &'static [char], words: &[String]) -> Option<RenderedChat> {
+        let found = self.rendered(Disguise::new(plain, words, false))?;
+        (found.text == self.text).then_some(found)
+    }
+
+    /// The same with words of the template left as they are in the messages, and told apart by marks.
+    fn with_words(&self, plain: &'static [char]) -> Option<RenderedChat> {
+        let mut words: Vec<String> = literals(self.template.source())
+            .into_iter()
+            .filter(|word| self.conversation.contains(word))
+            .collect();
+        if words.is_empty() || words.len() > MAX_WORDS {
+            return None;
+        }
+        let told_apart = |words: &[String]| {
+            let unmarked = self.disguised(plain, words)?;
+            agree(unmarked, &self.rendered(Disguise::new(plain, words, true))?)
+        };
+        if let Some(found) = told_apart(&words) {
+            return Some(found);
+        }
+        // Marks beside a word that is only looked for in places may change what the template does: as few as will do.
+        for at in (0..words.len()).rev() {
+            let word = words.remove(at);
+            if self.disguised(plain, &words).is_none() {
+                words.insert(at, word);
+            }
+        }
+        told_apart(&words)
+    }
+
+    /// A disguised rendering with the disguise off; `None` where stand-ins run out, or the template refuses the disguised
+    /// conversation, into which it has then looked.
+    fn rendered(&self, mut disguise: Disguise<'_>) -> Option<RenderedChat> {
+        let worn = disguise.wear_conversation(self.conversation)?;
+        let worn = self.template.render(&worn, self.options).ok()?;
+        Some(disguise.take_off(&worn))
+    }
+}
+
+/// `text` with the sources that `marked`, the same but for white space, knows more of; `None` if they contradict each other.
+fn agree(mut text: RenderedChat, marked: &RenderedChat) -> Option<RenderedChat> {
+    let solid = |text: &str, from: &[Option<usize>]| -> Vec<(usize, char, Option<usize>)> {
+        text.chars()
+            .zip(from)
+            .enumerate()
+            .filter(|(_, (character, _))| !character.is_whitespace())
+            .map(|(at, (character, from))| (at, character, *from))
+            .collect()
+    };
+    let (ours, theirs) = (
+        solid(&text.text, &text.from),
+        solid(&marked.text, &marked.from),
+    );
+    if ours.len() != theirs.len() {
+        return None;
+    }
+    for ((at, character, from), (_, other, source)) in ours.into_iter().zip(theirs) {
+        if character != other || (from.is_some() && from != source) {
+            return None;
+        }
+        *text.from.get_mut(at)? = source;
+    }
+    text.bridge(&[]);
+    Some(text)
 }
 
 #[cfg(test)]
@@ -293,12 +268,51 @@ mod tests {
 
     #[test]
     fn a_template_that_looks_into_content_is_refused_and_only_then() {
-        let template = "{{ messages[0].content.split('</think>')[-1] }}";
+        // Half a word: no literal of the template.
+        let template = "{{ messages[0].content.split('</th' ~ 'ink>')[-1] }}";
         assert!(sources(template, &Conversation::new().user("plain")).is_ok());
         let error = sources(template, &Conversation::new().user("a</think>b")).unwrap_err();
         assert_eq!(
             error.to_string(),
             "a test: cannot tell the template's words from the messages': what it writes depends on words inside a message"
         );
+    }
+
+    /// What Qwen3 and R1 do to an answer that begins with its reasoning.
+    const REASONING: &str = "{% for m in messages %}{% if m.role == 'assistant' and '</think>' in m.content %}\
+        {{ '<think>\n' ~ m.content.split('</think>')[0].split('<think>')[-1].strip('\n') ~ '\n</think>\n\n' \
+        ~ m.content.split('</think>')[-1].lstrip('\n') }}{% else %}{{ m.content }}{% endif %}{% endfor %}";
+
+    #[test]
+    fn the_template_s_reasoning_marks_are_told_from_the_message_s() {
+        let conversation = Conversation::new()
+            .user("a </think> b")
+            .assistant("<think>\nc d\n</think>\n\n.");
+        let found = sources(REASONING, &conversation).unwrap();
+        // The user's mark is the user's; those around the reasoning are the template's.
+        let user = "0".repeat(12);
+        let opened = ".".repeat("<think>\n".len());
+        let closed = ".".repeat("\n</think>\n\n".len());
+        assert_eq!(found, format!("{user}{opened}111{closed}1"));
+    }
+
+    #[test]
+    fn a_word_that_is_looked_for_and_printed_is_the_message_s() {
+        let template =
+            "{% if '<x>' in messages[0].content %}<x>{% endif %}\n{{ messages[0].content }}";
+        let found = sources(template, &Conversation::new().user("<x>\n<x> b")).unwrap();
+        assert_eq!(found, "...000000000");
+        // Cut off on one side.
+        let template = "{% set c = messages[0].content %}{% if '<x>' in c %}{{ c.split('q')[0] }}<x>{% endif %}";
+        let found = sources(template, &Conversation::new().user("a <x>q b")).unwrap();
+        assert_eq!(found, "00000...");
+    }
+
+    #[test]
+    fn a_template_whose_output_changes_with_the_markers_is_refused() {
+        let template =
+            "{% if messages[0].content.startswith('<x>') %}<x>{% endif %}{{ messages[0].content }}";
+        assert!(sources(template, &Conversation::new().user("b <x>")).is_ok());
+        assert!(sources(template, &Conversation::new().user("<x> b")).is_err());
     }
 }

@@ -4,7 +4,7 @@ use super::{ConfigSource, JsonConfig, MetadataConfig};
 use crate::Result;
 use crate::spec::{
     Activation, AttentionSpec, BlockKind, DecoderSpec, EmbeddingSpec, MlpKind, MlpSpec, NormKind,
-    NormSpec, RotaryScaling, RotarySpec, RotaryStyle, UnembeddingSpec,
+    NormSpec, UnembeddingSpec,
 };
 
 /// What transformers takes for keys that a configuration leaves out; `None` where it derives them.
@@ -24,17 +24,15 @@ pub(super) fn llama_json(
 ) -> Result<DecoderSpec> {
     let hidden_size = config.usize("hidden_size")?;
     let heads = config.usize("num_attention_heads")?;
-    let head_dim = match config.usize_or_none("head_dim")? {
+    // An explicit `null` asks for the division.
+    let default = defaults.head_dim.filter(|_| !config.has("head_dim"));
+    let head_dim = match config.usize_or_none("head_dim")?.or(default) {
         Some(head_dim) => head_dim,
-        // An explicit `null` asks for the division.
-        None if !config.has("head_dim") && defaults.head_dim.is_some() => {
-            defaults.head_dim.unwrap_or_default()
-        }
         None => divided(config, "num_attention_heads", hidden_size, heads)?,
     };
     let bias = config.bool_or("attention_bias", false)?;
     let layers = config.usize("num_hidden_layers")?;
-    let rotary = config.rotary("rope_parameters", head_dim, 10_000.0, 1.0)?;
+    let rotary = config.rotary(head_dim, 10_000.0, 1.0)?;
     let context_length = config
         .usize_or_none("max_position_embeddings")?
         .or(defaults.context)
@@ -218,16 +216,6 @@ pub(super) fn gpt(
             ..UnembeddingSpec::default()
         },
     })
-}
-
-/// Plain rotary embedding of the first `dim` components.
-pub(super) fn plain_rotary(theta: f64, dim: usize, style: RotaryStyle) -> RotarySpec {
-    RotarySpec {
-        theta,
-        dim,
-        style,
-        scaling: RotaryScaling::None,
-    }
 }
 
 /// The nonlinearity under `key`, by the names of transformers.

@@ -161,12 +161,11 @@ impl<'a> JsonConfig<'a> {
     ) -> Result<RotarySpec> {
         match self.object(key)? {
             Some(own) => own.rotary_parameters(whole, head_dim, default_theta, 1.0),
-            None => Ok(RotarySpec {
-                theta: default_theta,
-                dim: head_dim,
-                style: RotaryStyle::Half,
-                scaling: RotaryScaling::None,
-            }),
+            None => Ok(RotarySpec::plain(
+                default_theta,
+                head_dim,
+                RotaryStyle::Half,
+            )),
         }
     }
 
@@ -189,28 +188,32 @@ impl<'a> JsonConfig<'a> {
             .transpose()
     }
 
-    /// The rotary embedding: the object `key` (`rope_parameters` of transformers 5), or `rope_theta` beside `rope_scaling`
-    /// (before), with what they leave out by default. Of each head the leading `partial` is rotated.
+    fn theta_and_partial(&self, default_theta: f64, default_partial: f64) -> Result<(f64, f64)> {
+        let partial = self.f64_or_none("partial_rotary_factor")?;
+        Ok((
+            self.f64_or_none("rope_theta")?.unwrap_or(default_theta),
+            partial.unwrap_or(default_partial),
+        ))
+    }
+
+    /// The rotary embedding: `rope_parameters` of transformers 5, or `rope_theta` beside `rope_scaling` (before), with what
+    /// they leave out by default. Of each head the leading part is rotated.
     pub(crate) fn rotary(
         &self,
-        key: &str,
         head_dim: usize,
         default_theta: f64,
         default_partial: f64,
     ) -> Result<RotarySpec> {
-        let theta = self.f64_or_none("rope_theta")?.unwrap_or(default_theta);
-        let partial = self
-            .f64_or_none("partial_rotary_factor")?
-            .unwrap_or(default_partial);
+        let (theta, partial) = self.theta_and_partial(default_theta, default_partial)?;
         let read = |key: &str| {
             self.object(key)?
                 .map(|nested| nested.rotary_parameters(self, head_dim, theta, partial))
                 .transpose()
         };
-        match (read(key)?, read("rope_scaling")?) {
+        match (read("rope_parameters")?, read("rope_scaling")?) {
             (Some(new), Some(old)) if new != old => Err(self.wrong(
                 "rope_scaling",
-                &format!("the same as in `{key}`"),
+                "the same as in `rope_parameters`",
                 format!(
                     "{:?} against {:?}",
                     (old.theta, old.scaling),
@@ -218,12 +221,10 @@ impl<'a> JsonConfig<'a> {
                 ),
             )),
             (Some(found), _) | (None, Some(found)) => Ok(found),
-            (None, None) => Ok(RotarySpec {
-                theta,
-                dim: self.rotated(head_dim, partial)?,
-                style: RotaryStyle::Half,
-                scaling: RotaryScaling::None,
-            }),
+            (None, None) => {
+                let dim = self.rotated(head_dim, partial)?;
+                Ok(RotarySpec::plain(theta, dim, RotaryStyle::Half))
+            }
         }
     }
 
@@ -254,10 +255,7 @@ impl<'a> JsonConfig<'a> {
         default_theta: f64,
         default_partial: f64,
     ) -> Result<RotarySpec> {
-        let theta = self.f64_or_none("rope_theta")?.unwrap_or(default_theta);
-        let partial = self
-            .f64_or_none("partial_rotary_factor")?
-            .unwrap_or(default_partial);
+        let (theta, partial) = self.theta_and_partial(default_theta, default_partial)?;
         let kind = match self.str_or_none("rope_type")? {
             Some(kind) => kind,
             None => self.str_or_none("type")?.unwrap_or("default"),
@@ -449,7 +447,17 @@ impl<'a> MetadataConfig<'a> {
             self.floats("rope_factors_long.weight")?,
         );
         let original = self.usize_or_none("rope.scaling.original_context_length")?;
-        let scaling = match (self.str_or_none("rope.scaling.type")?, factors, short, long) {
+        let kind = match self.str_or_none("rope.scaling.type")? {
+            // A factor alone is linear scaling to llama.cpp.
+            None if self
+                .f64_or_none("rope.scaling.factor")?
+                .is_some_and(|factor| factor != 0.0) =>
+            {
+                Some("linear")
+            }
+            kind => kind,
+        };
+        let scaling = match (kind, factors, short, long) {
             (_, None, Some(short_factors), Some(long_factors)) => RotaryScaling::LongRope {
                 short_factors,
                 long_factors,

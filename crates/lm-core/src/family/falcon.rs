@@ -43,7 +43,7 @@ fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
         (false, true) => 1,
         (false, false) => heads,
     };
-    spec.rotary = Some(config.rotary("rope_parameters", spec.attention.head_dim, 10_000.0, 1.0)?);
+    spec.rotary = Some(config.rotary(spec.attention.head_dim, 10_000.0, 1.0)?);
     let bias = config.bool_or("bias", false)?;
     (
         spec.attention.qkv_bias,

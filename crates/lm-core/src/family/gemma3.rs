@@ -2,7 +2,7 @@
 
 use super::{Family, GgufFamily, JsonConfig, MetadataConfig, base, gemma, names};
 use crate::Result;
-use crate::spec::{BlockKind, DecoderSpec, QkNorm, RotaryStyle};
+use crate::spec::{BlockKind, DecoderSpec, QkNorm, RotarySpec, RotaryStyle};
 
 pub(super) const FAMILY: Family = Family {
     name: "gemma3_text",
@@ -58,11 +58,11 @@ fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
                 Some(both.rotary_of(config, "sliding_attention", head_dim, LOCAL_THETA)?);
         }
         _ => {
-            spec.rotary = Some(config.rotary("rope_parameters", head_dim, GLOBAL_THETA, 1.0)?);
+            spec.rotary = Some(config.rotary(head_dim, GLOBAL_THETA, 1.0)?);
             let theta = config
                 .f64_or_none("rope_local_base_freq")?
                 .unwrap_or(LOCAL_THETA);
-            spec.window_rotary = Some(base::plain_rotary(theta, head_dim, RotaryStyle::Half));
+            spec.window_rotary = Some(RotarySpec::plain(theta, head_dim, RotaryStyle::Half));
         }
     }
     Ok(spec)
@@ -83,7 +83,7 @@ fn from_metadata(config: &MetadataConfig<'_>) -> Result<DecoderSpec> {
     let theta = config
         .f64_or_none("rope.freq_base_swa")?
         .unwrap_or(LOCAL_THETA);
-    spec.window_rotary = Some(base::plain_rotary(
+    spec.window_rotary = Some(RotarySpec::plain(
         theta,
         spec.attention.head_dim,
         RotaryStyle::Half,

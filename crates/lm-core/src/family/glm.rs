@@ -23,7 +23,7 @@ pub(super) fn json(family: &str, config: &JsonConfig<'_>) -> Result<DecoderSpec>
             context: Some(131_072),
         },
     )?;
-    let mut rotary = config.rotary("rope_parameters", spec.attention.head_dim, 10_000.0, 0.5)?;
+    let mut rotary = config.rotary(spec.attention.head_dim, 10_000.0, 0.5)?;
     rotary.style = RotaryStyle::Interleaved;
     spec.rotary = Some(rotary);
     spec.attention.qkv_bias = config.bool_or("attention_bias", true)?;

@@ -37,8 +37,7 @@ fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
     (spec.attention.qkv_bias, spec.attention.output_bias) = (bias, bias);
     let theta = config.f64_or_none("rotary_emb_base")?.unwrap_or(10_000.0);
     let partial = config.f64_or_none("rotary_pct")?.unwrap_or(0.25);
-    spec.rotary =
-        Some(config.rotary("rope_parameters", spec.attention.head_dim, theta, partial)?);
+    spec.rotary = Some(config.rotary(spec.attention.head_dim, theta, partial)?);
     spec.mlp.activation = base::activation(config, "hidden_act", Activation::Gelu)?;
     spec.unembedding.tied = config.bool_or("tie_word_embeddings", false)?;
     Ok(spec)

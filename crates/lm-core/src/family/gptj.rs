@@ -2,7 +2,7 @@
 
 use super::{Family, JsonConfig, Source, base, names};
 use crate::Result;
-use crate::spec::{Activation, BlockKind, DecoderSpec, LayerPart, Part, RotaryStyle};
+use crate::spec::{Activation, BlockKind, DecoderSpec, LayerPart, Part, RotarySpec, RotaryStyle};
 
 pub(super) const FAMILY: Family = Family {
     name: "gptj",
@@ -22,7 +22,7 @@ fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
         None if config.has("rotary_dim") => spec.attention.head_dim,
         None => 64,
     };
-    spec.rotary = Some(base::plain_rotary(
+    spec.rotary = Some(RotarySpec::plain(
         10_000.0,
         rotated,
         RotaryStyle::Interleaved,

@@ -26,7 +26,7 @@ fn from_json(config: &JsonConfig<'_>) -> Result<DecoderSpec> {
     spec.attention.qk_norm = config
         .bool_or("qk_layernorm", false)?
         .then_some(QkNorm::Head);
-    spec.rotary = Some(config.rotary("rope_parameters", spec.attention.head_dim, 10_000.0, 0.5)?);
+    spec.rotary = Some(config.rotary(spec.attention.head_dim, 10_000.0, 0.5)?);
     spec.mlp.kind = MlpKind::Plain;
     spec.mlp.bias = true;
     spec.mlp.activation = base::activation(config, "hidden_act", Activation::GeluTanh)?;
