@@ -165,7 +165,7 @@ fn look_into(
 
     let plain = model.next_logits(&request.tokens)?.to_vec();
     let run = Run {
-        ablation: ablation.clone(),
+        intervention: ablation.clone().into(),
         ..Run::default()
     };
     let changed: Vec<f32> = model

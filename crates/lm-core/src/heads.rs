@@ -68,7 +68,8 @@ impl TryFrom<String> for Head {
 #[non_exhaustive]
 pub enum AblationKind {
     /// Undifferentiated attention (UA): the head's query vector, after bias, norm and rotary embedding, is
-    /// multiplied by `epsilon`. At 0 the head attends equally to every position it may see.
+    /// multiplied by `epsilon`. At 0 the head attends equally to every position it may see: its output is the mean of their
+    /// values, and no query meets a key.
     Undifferentiated {
         /// The factor; the paper uses 1e-5, 0 is the exact limit.
         epsilon: f32,
@@ -79,13 +80,17 @@ pub enum AblationKind {
         /// The factor.
         factor: f32,
     },
+    /// The head's query vector, after bias, norm and rotary embedding, becomes the mean over the layer's query heads (the
+    /// paper's mean mask, "q"). Taken before another ablation of the same head.
+    MeanQuery,
 }
 
 impl AblationKind {
-    fn factor(self) -> f32 {
+    fn factor(self) -> Option<f32> {
         match self {
-            Self::Undifferentiated { epsilon } => epsilon,
-            Self::Contribution { factor } => factor,
+            Self::Undifferentiated { epsilon } => Some(epsilon),
+            Self::Contribution { factor } => Some(factor),
+            Self::MeanQuery => None,
         }
     }
 }
@@ -127,7 +132,7 @@ impl HeadAblation {
         })
     }
 
-    /// Adds one head. Given twice with the same kind, the later factor counts; the two kinds combine.
+    /// Adds one head. Given twice with the same kind, the later factor counts; different kinds combine.
     #[must_use]
     pub fn with(mut self, head: Head, kind: AblationKind) -> Self {
         let same = |edit: &&mut HeadEdit| {
@@ -163,11 +168,11 @@ impl HeadAblation {
                     heads,
                 });
             }
-            if !edit.kind.factor().is_finite() {
+            if let Some(factor) = edit.kind.factor().filter(|factor| !factor.is_finite()) {
                 return Err(Error::argument(
                     format!("factor of head {}", edit.head),
                     "a finite number",
-                    edit.kind.factor(),
+                    factor,
                 ));
             }
         }

@@ -9,8 +9,10 @@ mod error;
 mod family;
 pub mod generate;
 mod heads;
+mod kv_heads;
 pub mod logits;
 mod model;
+mod patch;
 mod provenance;
 pub mod sampling;
 mod sites;
@@ -25,11 +27,13 @@ pub use chat::{Conversation, Message, Role};
 pub use error::{Error, Result};
 pub use generate::{Dialogue, FinishReason, GenerateOptions, Generation, Piece, Request};
 pub use heads::{AblationKind, Head, HeadAblation, HeadEdit};
+pub use kv_heads::{KvAblation, KvAblationKind, KvEdit, KvHead};
 pub use model::{
-    Ablated, ChatModel, LanguageModel, MAX_ROWS, ModelShape, OpenModel, OpenSession, PlainSession,
-    Reply, Run, RunOutput, Session, TokenCounts, check_chunks, check_rewind, check_score,
-    check_selection, require_rows,
+    ChatModel, Intervened, Intervention, LanguageModel, MAX_ROWS, ModelShape, OpenModel,
+    OpenSession, PlainSession, Reply, Run, RunOutput, Session, TokenCounts, check_chunks,
+    check_rewind, check_score, check_selection, require_rows,
 };
+pub use patch::{Patch, PatchAction};
 pub use provenance::Provenance;
 pub use sampling::{RowKey, Sampling};
 pub use sites::{Capture, Captured, Positions, Site};

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::chat::Conversation;
 use crate::generate::{FinishReason, GenerateOptions};
 use crate::heads::HeadAblation;
+use crate::kv_heads::KvAblation;
+use crate::patch::Patch;
 use crate::sites::{Capture, Captured, Positions};
 use crate::{Error, Result, logits};
 
@@ -159,11 +161,76 @@ pub trait OpenSession: Session {
     fn captured(&self) -> &[Captured];
 }
 
+/// What is changed in a model's computation, as one value. The default changes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Intervention {
+    /// Query heads to switch off.
+    pub ablation: HeadAblation,
+    /// Key/value heads to change.
+    pub kv_ablation: KvAblation,
+    /// States to write, in this order where several meet.
+    pub patches: Vec<Patch>,
+}
+
+impl Intervention {
+    /// Changes nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Adds a change on the key/value side.
+    #[must_use]
+    pub fn with_kv(mut self, ablation: KvAblation) -> Self {
+        self.kv_ablation = ablation;
+        self
+    }
+
+    /// Adds a patch.
+    #[must_use]
+    pub fn with_patch(mut self, patch: Patch) -> Self {
+        self.patches.push(patch);
+        self
+    }
+
+    /// Refuses what such a model does not have.
+    ///
+    /// # Errors
+    /// Those of [`HeadAblation::check`], [`KvAblation::check`] and [`Patch::check`].
+    pub fn check(&self, shape: &ModelShape) -> Result<()> {
+        self.ablation.check(shape.layers, shape.heads)?;
+        self.kv_ablation.check(shape.layers, shape.kv_heads)?;
+        self.patches.iter().try_for_each(|patch| patch.check(shape))
+    }
+}
+
+impl From<HeadAblation> for Intervention {
+    fn from(ablation: HeadAblation) -> Self {
+        Self {
+            ablation,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<KvAblation> for Intervention {
+    fn from(ablation: KvAblation) -> Self {
+        Self::none().with_kv(ablation)
+    }
+}
+
+impl From<Patch> for Intervention {
+    fn from(patch: Patch) -> Self {
+        Self::none().with_patch(patch)
+    }
+}
+
 /// What [`OpenModel::run`] should do beside the plain forward pass.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Heads to switch off.
-    pub ablation: HeadAblation,
+    /// What is changed.
+    pub intervention: Intervention,
     /// States to keep.
     pub capture: Capture,
     /// At which positions logits are wanted.
@@ -190,23 +257,25 @@ pub trait OpenModel: LanguageModel {
     /// Those of [`Session::extend`]; heads and sites the model does not have.
     fn run(&self, prompts: &[&[u32]], run: &Run) -> Result<RunOutput>;
 
-    /// Starts a session in which `ablation` holds throughout, and that keeps what `capture` names of each new chunk.
+    /// Starts a session in which `intervention` holds throughout, and that keeps what `capture` names of each new chunk.
     ///
     /// # Errors
     /// Those of [`LanguageModel::begin`]; heads and sites the model does not have.
     fn begin_open(
         &self,
         rows: usize,
-        ablation: &HeadAblation,
+        intervention: &Intervention,
         capture: &Capture,
     ) -> Result<Box<dyn OpenSession + '_>>;
 
-    /// [`OpenModel::begin_open`] that keeps nothing.
+    /// [`OpenModel::begin_open`] with heads switched off, that keeps nothing.
     ///
     /// # Errors
     /// Those of [`OpenModel::begin_open`].
     fn begin_ablated(&self, rows: usize, ablation: &HeadAblation) -> Result<Box<dyn Session + '_>> {
-        let session: Box<dyn Session + '_> = self.begin_open(rows, ablation, &Capture::none())?;
+        let intervention = ablation.clone().into();
+        let session: Box<dyn Session + '_> =
+            self.begin_open(rows, &intervention, &Capture::none())?;
         Ok(session)
     }
 
@@ -225,7 +294,7 @@ pub trait OpenModel: LanguageModel {
     ) -> Result<()> {
         for (index, ablation) in ablations.iter().enumerate() {
             let run = Run {
-                ablation: ablation.clone(),
+                intervention: ablation.clone().into(),
                 ..Run::default()
             };
             let output = self.run(prompts, &run)?;
@@ -244,38 +313,52 @@ pub trait OpenModel: LanguageModel {
     /// A width other than the model's.
     fn unembed(&self, hidden: ArrayView2<'_, f32>) -> Result<Array2<f32>>;
 
-    /// The model with `ablation` applied, as a model of its own: whatever takes a [`LanguageModel`] takes it.
+    /// The model with heads switched off, as a model of its own: whatever takes a [`LanguageModel`] takes it.
     ///
     /// # Errors
     /// Heads the model does not have.
-    fn ablated(&self, ablation: HeadAblation) -> Result<Ablated<'_, Self>>
+    fn ablated(&self, ablation: HeadAblation) -> Result<Intervened<'_, Self>>
     where
         Self: Sized,
     {
-        Ablated::new(self, ablation)
+        Intervened::new(self, ablation)
     }
-}
 
-/// A model seen through a [`HeadAblation`].
-#[derive(Debug)]
-pub struct Ablated<'a, M: ?Sized> {
-    model: &'a M,
-    ablation: HeadAblation,
-}
-
-impl<'a, M: OpenModel + ?Sized> Ablated<'a, M> {
-    /// What [`OpenModel::ablated`] makes, for a `dyn OpenModel` too.
+    /// The model with a change applied, as a model of its own: whatever takes a [`LanguageModel`] takes it, generation too.
     ///
     /// # Errors
-    /// Heads the model does not have.
-    pub fn new(model: &'a M, ablation: HeadAblation) -> Result<Self> {
-        let shape = model.shape();
-        ablation.check(shape.layers, shape.heads)?;
-        Ok(Self { model, ablation })
+    /// What the model does not have.
+    fn intervened(&self, intervention: impl Into<Intervention>) -> Result<Intervened<'_, Self>>
+    where
+        Self: Sized,
+    {
+        Intervened::new(self, intervention)
     }
 }
 
-impl<M: OpenModel + ?Sized> LanguageModel for Ablated<'_, M> {
+/// A model seen through an [`Intervention`].
+#[derive(Debug)]
+pub struct Intervened<'a, M: ?Sized> {
+    model: &'a M,
+    intervention: Intervention,
+}
+
+impl<'a, M: OpenModel + ?Sized> Intervened<'a, M> {
+    /// What [`OpenModel::intervened`] makes, for a `dyn OpenModel` too.
+    ///
+    /// # Errors
+    /// What the model does not have.
+    pub fn new(model: &'a M, intervention: impl Into<Intervention>) -> Result<Self> {
+        let intervention = intervention.into();
+        intervention.check(&model.shape())?;
+        Ok(Self {
+            model,
+            intervention,
+        })
+    }
+}
+
+impl<M: OpenModel + ?Sized> LanguageModel for Intervened<'_, M> {
     fn vocab_size(&self) -> usize {
         self.model.vocab_size()
     }
@@ -290,7 +373,10 @@ impl<M: OpenModel + ?Sized> LanguageModel for Ablated<'_, M> {
     }
 
     fn begin(&self, rows: usize) -> Result<Box<dyn Session + '_>> {
-        self.model.begin_ablated(rows, &self.ablation)
+        let capture = Capture::none();
+        let session: Box<dyn Session + '_> =
+            self.model.begin_open(rows, &self.intervention, &capture)?;
+        Ok(session)
     }
 }
 

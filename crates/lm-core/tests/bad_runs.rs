@@ -412,7 +412,7 @@ mod runs {
                 "head {head}: the model has layers 0 to 2 and query heads 0 to 3 (layer-head, both from 0)"
             );
             let run = Run {
-                ablation: ablation.clone(),
+                intervention: ablation.clone().into(),
                 ..Run::default()
             };
             assert_eq!(text(model.run(&[&[1]], &run)), expected);
@@ -449,7 +449,7 @@ mod runs {
         let error = text(model.run(&[&[1, 2]], &capture(Site::Hidden(4))));
         assert_eq!(
             error,
-            "site: expected Hidden(0) to Hidden(3) or FinalNorm, found Hidden(4)"
+            "site: expected Hidden(0) to Hidden(3), found Hidden(4)"
         );
     }
 

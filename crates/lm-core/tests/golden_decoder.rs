@@ -7,8 +7,8 @@
 
 use lm_core::spec::RotaryScaling;
 use lm_core::{
-    AblationKind, Capture, Captured, Dtype, GenerateOptions, Head, HeadAblation, LanguageModel,
-    LoadOptions, OpenModel, Positions, Request, Run, RunOutput, Site, TorchModel,
+    AblationKind, Capture, Captured, Dtype, GenerateOptions, Head, HeadAblation, Intervention,
+    LanguageModel, LoadOptions, OpenModel, Positions, Request, Run, RunOutput, Site, TorchModel,
 };
 use lm_testkit::{Array, GoldenCase, Tolerance, assert_close, golden};
 use ndarray::{Array2, Axis, concatenate};
@@ -71,7 +71,7 @@ fn everything(model: &TorchModel) -> Capture {
 
 fn run(model: &TorchModel, prompts: &[&[u32]], ablation: HeadAblation) -> RunOutput {
     let run = Run {
-        ablation,
+        intervention: ablation.into(),
         capture: everything(model),
         logits: Positions::All,
     };
@@ -157,10 +157,11 @@ fn in_parts(case: &Case, name: &str, parts: &[&[u32]]) {
     let (model, golden) = (&case.model, &case.golden);
     let logits = golden.floats(&format!("{name}.logits")).unwrap();
     let mut session = model
-        .begin_open(1, &HeadAblation::none(), &everything(model))
+        .begin_open(1, &Intervention::none(), &everything(model))
         .unwrap();
     assert!(session.captured().is_empty());
     let mut states: Vec<Vec<Array2<f32>>> = Vec::new();
+    let mut positions = Vec::new();
     let mut last = 0;
     for part in parts {
         last += part.len();
@@ -172,7 +173,9 @@ fn in_parts(case: &Case, name: &str, parts: &[&[u32]]) {
             Tolerance::F32,
         );
         states.push(session.captured()[0].values.clone());
+        positions.extend_from_slice(&session.captured()[0].positions);
     }
+    assert!(positions.iter().copied().eq(0..last));
     // The parts' states joined along the positions, and the logits that follow from them.
     let values: Vec<Array2<f32>> = (0..states[0].len())
         .map(|site| {
@@ -183,7 +186,7 @@ fn in_parts(case: &Case, name: &str, parts: &[&[u32]]) {
     let before_norm = &values[values.len() - 2];
     let output = RunOutput {
         logits: vec![model.unembed(before_norm.view()).unwrap()],
-        captured: vec![Captured { values }],
+        captured: vec![Captured { positions, values }],
     };
     case.check(name, &output, Tolerance::F32);
 }

@@ -8,7 +8,7 @@
 use std::sync::OnceLock;
 
 use lm_core::{
-    Ablated, AblationKind, Capture, Checkpoint, Error, Generation, Head, HeadAblation,
+    AblationKind, Capture, Checkpoint, Error, Generation, Head, HeadAblation, Intervened,
     LanguageModel, OpenModel, PlainSession, Positions, Run, RunOutput, Session, Site,
     TextInterface, TorchModel,
 };
@@ -62,7 +62,7 @@ fn everything(model: &TorchModel, prompts: &[&[u32]], ablation: HeadAblation) ->
     let mut capture = Capture::hidden_states(model.shape().layers, Positions::All);
     capture.sites.push(Site::FinalNorm);
     let run = Run {
-        ablation,
+        intervention: ablation.into(),
         capture,
         logits: Positions::All,
     };
@@ -215,7 +215,7 @@ fn an_ablation_of_nothing_changes_no_bit() {
     assert_eq!(session(model().begin_ablated(3, &none).unwrap()), expected);
     // Through a trait object, as a method takes it that knows no engine.
     let open: &dyn OpenModel = model();
-    let view: &'static _ = Box::leak(Box::new(Ablated::new(open, none).unwrap()));
+    let view: &'static _ = Box::leak(Box::new(Intervened::new(open, none).unwrap()));
     assert_eq!(session(view.begin(3).unwrap()), expected);
 }
 
@@ -354,7 +354,7 @@ fn a_sweep_equals_one_run_an_ablation() {
         .sweep(&PROMPTS, &ablations, &mut |index, logits| {
             seen.push(index);
             let run = Run {
-                ablation: ablations[index].clone(),
+                intervention: ablations[index].clone().into(),
                 ..Run::default()
             };
             let expected = model().run(&PROMPTS, &run)?;

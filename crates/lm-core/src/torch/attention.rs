@@ -1,13 +1,15 @@
-//! Self-attention with a cache, and the two head ablations on the fused path.
+//! Self-attention with a cache; changes to heads on the fused path, written out only where weights are kept or scores capped.
 
 use tch::{Kind, Tensor};
 
 use super::cache::KvCache;
+use super::edits::{Edits, LayerEdit};
 use super::layers::{Linear, Norm};
-use super::layout::Mask;
+use super::layout::{Layout, Mask};
 use super::rotary::{Angles, Rotary};
+use super::taps::Taps;
 use crate::Result;
-use crate::heads::{AblationKind, HeadAblation};
+use crate::sites::Site;
 use crate::spec::{AttentionSpec, QkNorm};
 
 /// Projections of a block's attention.
@@ -28,6 +30,7 @@ pub(super) struct Shared<'a> {
     pub(super) rotary: Option<(&'a Rotary, Angles)>,
     pub(super) mask: AttentionMask,
     pub(super) edits: &'a Edits,
+    pub(super) layout: &'a Layout,
 }
 
 /// A [`Mask`] on the device.
@@ -59,69 +62,32 @@ impl AttentionMask {
             }
         })
     }
-}
 
-/// A [`HeadAblation`] as factors on the device, by layer.
-#[derive(Debug, Default)]
-pub(super) struct Edits {
-    layers: Vec<LayerEdit>,
-}
-
-#[derive(Debug, Default)]
-struct LayerEdit {
-    /// `[1, head, 1, 1]`: multiplied into the queries.
-    query: Option<Tensor>,
-    /// `[1, head, 1, 1]`: multiplied into the heads' outputs.
-    output: Option<Tensor>,
-}
-
-impl Edits {
-    /// The ablation must have been checked against the model.
-    pub(super) fn new(
-        ablation: &HeadAblation,
-        layers: usize,
-        heads: usize,
-        kind: Kind,
-        device: tch::Device,
-    ) -> Result<Self> {
-        if ablation.is_empty() {
-            return Ok(Self::default());
-        }
-        let mut factors = vec![(None, None); layers];
-        for edit in ablation.edits() {
-            let Some((query, output)) = factors.get_mut(edit.head.layer) else {
-                continue;
-            };
-            let (slot, factor) = match edit.kind {
-                AblationKind::Undifferentiated { epsilon } => (query, epsilon),
-                AblationKind::Contribution { factor } => (output, factor),
-            };
-            let all = slot.get_or_insert_with(|| vec![1.0_f32; heads]);
-            if let Some(own) = all.get_mut(edit.head.head) {
-                *own = factor;
-            }
-        }
-        let on_device = |factors: Option<Vec<f32>>| -> Result<Option<Tensor>> {
-            let Some(factors) = factors else {
-                return Ok(None);
-            };
-            let factors = Tensor::f_from_slice(&factors)?.f_view([1, -1, 1, 1])?;
-            Ok(Some(factors.f_to_kind(kind)?.f_to_device(device)?))
+    /// Which keys a query may see, for `scores` `[…, query, key]`: boolean, `[row or 1, 1, query, key]`.
+    fn sees(&self, scores: &Tensor) -> Result<Tensor> {
+        let size = scores.size();
+        let (queries, keys) = match size[..] {
+            [.., queries, keys] => (queries, keys),
+            _ => (0, 0),
         };
-        let layers = factors
-            .into_iter()
-            .map(|(query, output)| {
-                Ok(LayerEdit {
-                    query: on_device(query)?,
-                    output: on_device(output)?,
-                })
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { layers })
+        let all = || Tensor::f_ones([1, 1, queries, keys], (Kind::Bool, scores.device()));
+        Ok(match self {
+            Self::Everything => all()?,
+            Self::Newest(count) => {
+                let sees = all()?;
+                drop(sees.f_narrow(3, 0, keys - count)?.f_fill_(0)?);
+                sees
+            }
+            Self::Causal => all()?.f_tril(0)?,
+            Self::Explicit(sees) => sees.shallow_clone(),
+        })
     }
 
-    fn of(&self, layer: usize) -> Option<&LayerEdit> {
-        self.layers.get(layer)
+    /// The same weight for each key a query may see, in `f32`: `[row or 1, 1, query, key]`.
+    fn equal_weights(&self, scores: &Tensor) -> Result<Tensor> {
+        let sees = self.sees(scores)?.f_to_kind(Kind::Float)?;
+        let count = sees.f_sum_dim_intlist(-1, true, Kind::Float)?;
+        Ok(sees.f_div(&count)?)
     }
 }
 
@@ -134,7 +100,46 @@ impl Attention {
         x: &Tensor,
         shared: &Shared<'_>,
         cache: Option<&mut KvCache>,
+        taps: &mut Taps<'_>,
     ) -> Result<Tensor> {
+        let (rows, width, _) = x.size3()?;
+        let [mut query, mut key, mut value] = self.projected(x, shared)?;
+        let edit = shared.edits.of(layer);
+        if let Some(edit) = edit {
+            [query, key, value] = edit.inputs([query, key, value])?;
+        }
+        let (key, value) = match cache {
+            Some(cache) => cache.append(layer, &key, &value)?,
+            None => (key, value),
+        };
+        let uniform = edit.map_or(&[][..], LayerEdit::uniform);
+        let site = Site::AttentionWeights(layer);
+        let mut heads = if taps.at(site) {
+            let mut weights = self.weights(&query, &key, &shared.mask)?;
+            if !uniform.is_empty() {
+                weights = self.with_uniform(&weights, uniform, &shared.mask)?;
+            }
+            taps.weights(site, &weights, shared.layout)?;
+            weights.f_matmul(&self.repeated(&value)?)?
+        } else {
+            let heads = self.attend(&query, &key, &value, &shared.mask)?;
+            if uniform.is_empty() {
+                heads
+            } else {
+                self.with_means(&heads, uniform, &value, &shared.mask)?
+            }
+        };
+        if let Some(edit) = edit {
+            heads = edit.outputs(heads)?;
+        }
+        let joined = heads.f_transpose(1, 2)?.f_reshape([rows, width, -1])?;
+        let joined = taps.pass(Site::HeadOutput(layer), joined)?;
+        self.output.forward(&joined)
+    }
+
+    /// Queries `[row, head, position, head_dim]`, keys and values `[row, kv_head, position, head_dim]`, with norm and rotary
+    /// embedding.
+    fn projected(&self, x: &Tensor, shared: &Shared<'_>) -> Result<[Tensor; 3]> {
         let (rows, width, _) = x.size3()?;
         let dim = self.spec.head_dim as i64;
         let split = |projected: &Tensor, heads: usize| -> Result<Tensor> {
@@ -158,23 +163,7 @@ impl Attention {
         if let Some((rotary, angles)) = &shared.rotary {
             (query, key) = (rotary.apply(&query, angles)?, rotary.apply(&key, angles)?);
         }
-
-        // Undifferentiated attention scales what meets the keys, after everything that could undo it: a scale on the
-        // projection would leave a bias in, and a norm after it would take it out again.
-        let edit = shared.edits.of(layer);
-        if let Some(factors) = edit.and_then(|edit| edit.query.as_ref()) {
-            query = query.f_mul(factors)?;
-        }
-        let (key, value) = match cache {
-            Some(cache) => cache.append(layer, &key, &value)?,
-            None => (key, value),
-        };
-        let mut heads = self.attend(&query, &key, &value, &shared.mask)?;
-        if let Some(factors) = edit.and_then(|edit| edit.output.as_ref()) {
-            heads = heads.f_mul(factors)?;
-        }
-        let joined = heads.f_transpose(1, 2)?.f_reshape([rows, width, -1])?;
-        self.output.forward(&joined)
+        Ok([query, key, value])
     }
 
     /// `[row, head, query, head_dim]` over keys and values `[row, kv_head, key, head_dim]`.
@@ -185,6 +174,12 @@ impl Attention {
         value: &Tensor,
         mask: &AttentionMask,
     ) -> Result<Tensor> {
+        if self.spec.soft_cap.is_some() {
+            // No fused kernel has a cap on the scores.
+            return Ok(self
+                .weights(query, key, mask)?
+                .f_matmul(&self.repeated(value)?)?);
+        }
         let (explicit, causal) = match mask {
             AttentionMask::Everything => (None, false),
             AttentionMask::Newest(count) => {
@@ -202,25 +197,16 @@ impl Attention {
             AttentionMask::Causal => (None, true),
             AttentionMask::Explicit(mask) => (Some(mask), false),
         };
-        let groups = (self.spec.heads / self.spec.kv_heads) as i64;
-        let repeat = |x: &Tensor| x.f_repeat_interleave_self_int(groups, 1, None);
-        if let Some(cap) = self.spec.soft_cap {
-            let (key, value) = (repeat(key)?, repeat(value)?);
-            return self.capped(query, &key, &value, explicit, causal, cap);
-        }
-        if explicit.is_some() && groups > 1 && query.device().is_cuda() {
+        let mut grouped = self.groups() > 1;
+        let repeated;
+        let (key, value) = if explicit.is_some() && grouped && query.device().is_cuda() {
             // With a mask and grouped heads CUDA would fall back to the plain kernel; repeated keys keep the fused one.
-            return Ok(Tensor::f_scaled_dot_product_attention(
-                query,
-                &repeat(key)?,
-                &repeat(value)?,
-                explicit,
-                0.0,
-                causal,
-                self.spec.scale,
-                false,
-            )?);
-        }
+            grouped = false;
+            repeated = (self.repeated(key)?, self.repeated(value)?);
+            (&repeated.0, &repeated.1)
+        } else {
+            (key, value)
+        };
         Ok(Tensor::f_scaled_dot_product_attention(
             query,
             key,
@@ -229,35 +215,77 @@ impl Attention {
             0.0,
             causal,
             self.spec.scale,
-            groups > 1,
+            grouped,
         )?)
     }
 
-    /// Attention written out, with a soft cap on the scores, which no fused kernel has. Softmax in `f32`.
-    fn capped(
-        &self,
-        query: &Tensor,
-        key: &Tensor,
-        value: &Tensor,
-        explicit: Option<&Tensor>,
-        causal: bool,
-        cap: f64,
-    ) -> Result<Tensor> {
+    /// Query heads that share a key/value head.
+    fn groups(&self) -> i64 {
+        (self.spec.heads / self.spec.kv_heads) as i64
+    }
+
+    /// Keys or values, one for each query head.
+    fn repeated(&self, x: &Tensor) -> Result<Tensor> {
+        match self.groups() {
+            1 => Ok(x.shallow_clone()),
+            groups => Ok(x.f_repeat_interleave_self_int(groups, 1, None)?),
+        }
+    }
+
+    /// Attention weights `[row, head, query, key]`, written out: softmax in `f32`, then the run's dtype.
+    fn weights(&self, query: &Tensor, key: &Tensor, mask: &AttentionMask) -> Result<Tensor> {
         let mut scores = query
-            .f_matmul(&key.f_transpose(2, 3)?)?
-            .f_mul_scalar(self.spec.scale)?
-            .f_div_scalar(cap)?
-            .f_tanh()?
-            .f_mul_scalar(cap)?;
-        if let Some(sees) = explicit {
-            scores = scores.f_masked_fill(&sees.f_logical_not()?, f64::NEG_INFINITY)?;
-        } else if causal {
-            let sees = scores.f_ones_like()?.f_tril(0)?.f_to_kind(Kind::Bool)?;
+            .f_matmul(&self.repeated(key)?.f_transpose(2, 3)?)?
+            .f_mul_scalar(self.spec.scale)?;
+        if let Some(cap) = self.spec.soft_cap {
+            scores = scores.f_div_scalar(cap)?.f_tanh()?.f_mul_scalar(cap)?;
+        }
+        if !matches!(mask, AttentionMask::Everything) {
+            let sees = mask.sees(&scores)?;
             scores = scores.f_masked_fill(&sees.f_logical_not()?, f64::NEG_INFINITY)?;
         }
-        let weights = scores
+        Ok(scores
             .f_softmax(-1, Kind::Float)?
-            .f_to_kind(query.f_kind()?)?;
-        Ok(weights.f_matmul(value)?)
+            .f_to_kind(query.f_kind()?)?)
+    }
+
+    /// Weights `[row, head, query, key]` with those of `uniform` equal for all that may be seen.
+    fn with_uniform(
+        &self,
+        weights: &Tensor,
+        uniform: &[i64],
+        mask: &AttentionMask,
+    ) -> Result<Tensor> {
+        let equal = mask.equal_weights(weights)?.f_to_kind(weights.f_kind()?)?;
+        let mut size = weights.size();
+        if let Some(heads) = size.get_mut(1) {
+            *heads = uniform.len() as i64;
+        }
+        let index = Tensor::f_from_slice(uniform)?.f_to_device(weights.device())?;
+        Ok(weights.f_index_copy(1, &index, &equal.f_expand(size, false)?)?)
+    }
+
+    /// Heads' outputs with those of `uniform` the mean of the values they may see.
+    fn with_means(
+        &self,
+        heads: &Tensor,
+        uniform: &[i64],
+        value: &Tensor,
+        mask: &AttentionMask,
+    ) -> Result<Tensor> {
+        let groups = self.groups();
+        let index = |heads: Vec<i64>| -> Result<Tensor> {
+            Ok(Tensor::f_from_slice(&heads)?.f_to_device(value.device())?)
+        };
+        let read = index(uniform.iter().map(|head| head / groups).collect())?;
+        let values = value.f_index_select(1, &read)?.f_to_kind(Kind::Float)?;
+        // Only the shape of the scores is asked.
+        let scores = heads.f_narrow(1, 0, 1)?.f_narrow(3, 0, 1)?.f_expand(
+            [-1, -1, -1, value.size().get(2).copied().unwrap_or(0)],
+            false,
+        )?;
+        let means = mask.equal_weights(&scores)?.f_matmul(&values)?;
+        let means = means.f_to_kind(heads.f_kind()?)?;
+        Ok(heads.f_index_copy(1, &index(uniform.to_vec())?, &means)?)
     }
 }

@@ -1,18 +1,18 @@
 //! The one decoder: embedding, blocks, final norm, unembedding, as the [`DecoderSpec`] says.
 
-use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{Attention, AttentionMask, Edits, Shared};
+use super::attention::{Attention, AttentionMask, Shared};
 use super::cache::KvCache;
+use super::edits::Edits;
 use super::frozen::Frozen;
-use super::host::to_array2;
 use super::layers::{Mlp, Norm};
 use super::layout::{Layout, Step};
 use super::rotary::Rotary;
-use crate::sites::{Capture, Captured, Positions, Site};
+use super::taps::Taps;
+use crate::Result;
+use crate::sites::Site;
 use crate::spec::{BlockKind, DecoderSpec};
-use crate::{Error, Result};
 
 /// Weights and arithmetic of a model.
 #[derive(Debug)]
@@ -65,27 +65,28 @@ impl Block {
         x: &Tensor,
         shared: &Shared<'_>,
         cache: Option<&mut KvCache>,
+        taps: &mut Taps<'_>,
     ) -> Result<Tensor> {
         let normed = normed(self.attention_norm.as_ref(), x)?;
-        let attended =
-            self.attention
-                .forward(layer, normed.as_ref().unwrap_or(x), shared, cache)?;
-        match self.kind {
-            BlockKind::ParallelSharedNorm => {
-                let fed = self.mlp.forward(normed.as_ref().unwrap_or(x))?;
-                Ok(x.f_add(&attended.f_add(&fed)?)?)
-            }
-            BlockKind::ParallelOwnNorms => {
-                let fed = self.fed(x)?;
-                Ok(x.f_add(&attended.f_add(&fed)?)?)
-            }
+        let read = normed.as_ref().unwrap_or(x);
+        let attended = self.attention.forward(layer, read, shared, cache, taps)?;
+        let post = self::normed(self.attention_post_norm.as_ref(), &attended)?;
+        let attended = taps.pass(Site::AttentionOutput(layer), post.unwrap_or(attended))?;
+        let (after, fed) = match self.kind {
+            BlockKind::ParallelSharedNorm => (None, self.mlp.forward(read)?),
+            BlockKind::ParallelOwnNorms => (None, self.fed(x)?),
             BlockKind::PreNorm | BlockKind::PostNorm | BlockKind::SandwichNorm => {
-                let post = self::normed(self.attention_post_norm.as_ref(), &attended)?;
-                let x = x.f_add(post.as_ref().unwrap_or(&attended))?;
-                let fed = self.fed(&x)?;
-                let post = self::normed(self.mlp_post_norm.as_ref(), &fed)?;
-                Ok(x.f_add(post.as_ref().unwrap_or(&fed))?)
+                let after = x.f_add(&attended)?;
+                let fed = self.fed(&after)?;
+                (Some(after), fed)
             }
+        };
+        let post = self::normed(self.mlp_post_norm.as_ref(), &fed)?;
+        let fed = taps.pass(Site::MlpOutput(layer), post.unwrap_or(fed))?;
+        match after {
+            Some(after) => Ok(after.f_add(&fed)?),
+            // In the order in which transformers adds them.
+            None => Ok(x.f_add(&attended.f_add(&fed)?)?),
         }
     }
 
@@ -102,14 +103,14 @@ fn normed(norm: Option<&Norm>, x: &Tensor) -> Result<Option<Tensor>> {
 }
 
 impl Decoder {
-    /// The residual stream after the last block, `[row, position, hidden]`, before the final norm. Chunks stand at the
-    /// right end of each row. `states` keeps what it is asked to.
+    /// The residual stream after the last block. Chunks stand at the right end of each row. `taps` reads and writes on the
+    /// way.
     pub(super) fn forward(
         &self,
         input: &Input<'_>,
         mut cache: Option<&mut KvCache>,
-        states: &mut States<'_>,
-    ) -> Result<Tensor> {
+        taps: &mut Taps<'_>,
+    ) -> Result<Last> {
         let (rows, width) = (input.chunks.len(), input.step.width);
         let on_device = |values: &[i64]| -> Result<Tensor> {
             Ok(Tensor::f_from_slice(values)?
@@ -144,26 +145,27 @@ impl Decoder {
                 rotary,
                 mask: AttentionMask::new(&mask, width, input.layout.slots(), self.device)?,
                 edits: input.edits,
+                layout: input.layout,
             };
             shared.push((window, of_window));
         }
         if let Some(cache) = cache.as_deref_mut() {
             cache.prepare(input.step.start, width)?;
         }
-        let mut x = self.embed(&on_device(&ids)?, &positions)?;
-        states.keep(Site::Hidden(0), &x)?;
+        let mut x = taps.pass(Site::Hidden(0), self.embed(&on_device(&ids)?, &positions)?)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             let window = self.spec.window(layer);
             let Some((_, shared)) = shared.iter().find(|(known, _)| *known == window) else {
                 continue;
             };
-            x = block.forward(layer, &x, shared, cache.as_deref_mut())?;
-            states.keep(Site::Hidden(layer + 1), &x)?;
+            x = block.forward(layer, &x, shared, cache.as_deref_mut(), taps)?;
+            x = taps.pass(Site::Hidden(layer + 1), x)?;
         }
-        if states.wants(Site::FinalNorm) {
-            states.keep(Site::FinalNorm, &self.final_norm.forward(&x)?)?;
+        let normed = taps.at(Site::FinalNorm);
+        if normed {
+            x = taps.pass(Site::FinalNorm, self.final_norm.forward(&x)?)?;
         }
-        Ok(x)
+        Ok(Last { states: x, normed })
     }
 
     /// The first residual, `[row, position, hidden]`.
@@ -186,7 +188,11 @@ impl Decoder {
 
     /// `[…, hidden]` before the final norm to `[…, vocab]` in `f32`.
     pub(super) fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        let normed = self.final_norm.forward(hidden)?;
+        self.unembed(&self.final_norm.forward(hidden)?)
+    }
+
+    /// The same from states after the final norm.
+    fn unembed(&self, normed: &Tensor) -> Result<Tensor> {
         let weight = self.unembedding.as_ref().unwrap_or(&self.embedding);
         let mut logits = normed.f_linear::<&Tensor>(weight, self.unembedding_bias.as_deref())?;
         if let Some(cap) = self.spec.unembedding.soft_cap {
@@ -194,76 +200,38 @@ impl Decoder {
         }
         Ok(logits.f_to_kind(Kind::Float)?)
     }
-
-    /// Logits after the newest token of each row, `[row, vocab]`.
-    pub(super) fn last_logits(&self, hidden: &Tensor, width: usize) -> Result<Tensor> {
-        self.logits(&hidden.f_select(1, width as i64 - 1)?)
-    }
 }
 
-/// Collects the states a [`Capture`] names, row by row, on the host.
+/// What comes out of the last block, `[row, position, hidden]`.
 #[derive(Debug)]
-pub(super) struct States<'a> {
-    capture: &'a Capture,
-    /// Tokens of each row's chunk.
-    lengths: Vec<usize>,
-    /// `[row][site]`.
-    kept: Vec<Vec<Option<Array2<f32>>>>,
+pub(super) struct Last {
+    states: Tensor,
+    /// Whether the final norm is behind it.
+    normed: bool,
 }
 
-impl<'a> States<'a> {
-    pub(super) fn new(capture: &'a Capture, chunks: &[&[u32]]) -> Self {
-        Self {
-            capture,
-            lengths: chunks.iter().map(|chunk| chunk.len()).collect(),
-            kept: vec![vec![None; capture.sites.len()]; chunks.len()],
+impl Last {
+    /// Logits after the newest token of each row, `[row, vocab]`.
+    pub(super) fn newest_logits(&self, decoder: &Decoder) -> Result<Tensor> {
+        let width = self.states.size().get(1).copied().unwrap_or(0);
+        self.unembedded(decoder, &self.states.f_select(1, width - 1)?)
+    }
+
+    /// Logits `[n, vocab]` at the positions `indices`, counted in the pass, of one row.
+    pub(super) fn logits(&self, decoder: &Decoder, row: usize, indices: &[i64]) -> Result<Tensor> {
+        let index = Tensor::f_from_slice(indices)?.f_to_device(self.states.device())?;
+        let own = self
+            .states
+            .f_select(0, row as i64)?
+            .f_index_select(0, &index)?;
+        self.unembedded(decoder, &own)
+    }
+
+    fn unembedded(&self, decoder: &Decoder, states: &Tensor) -> Result<Tensor> {
+        if self.normed {
+            decoder.unembed(states)
+        } else {
+            decoder.logits(states)
         }
     }
-
-    fn wants(&self, site: Site) -> bool {
-        self.capture.sites.contains(&site)
-    }
-
-    /// `x`: `[row, position, hidden]`.
-    fn keep(&mut self, site: Site, x: &Tensor) -> Result<()> {
-        if !self.wants(site) {
-            return Ok(());
-        }
-        for (row, (kept, &length)) in self.kept.iter_mut().zip(&self.lengths).enumerate() {
-            let own = x.f_select(0, row as i64)?;
-            let value = to_array2(&newest(&own, length, self.capture.positions)?)?;
-            for (slot, wanted) in kept.iter_mut().zip(&self.capture.sites) {
-                if *wanted == site {
-                    *slot = Some(value.clone());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn finish(self) -> Result<Vec<Captured>> {
-        let missing =
-            |site: &Site| Error::argument("site", "one the model has", format!("{site:?}"));
-        self.kept
-            .into_iter()
-            .map(|row| {
-                let values = row
-                    .into_iter()
-                    .zip(&self.capture.sites)
-                    .map(|(value, site)| value.ok_or_else(|| missing(site)))
-                    .collect::<Result<_>>()?;
-                Ok(Captured { values })
-            })
-            .collect()
-    }
-}
-
-/// Of a row `[position, …]` whose newest `length` positions are tokens, those that `positions` names.
-pub(super) fn newest(row: &Tensor, length: usize, positions: Positions) -> Result<Tensor> {
-    let count = match positions {
-        Positions::Last => 1,
-        Positions::All => length as i64,
-    };
-    let width = row.size().first().copied().unwrap_or(0);
-    Ok(row.f_narrow(0, width - count, count)?)
 }

@@ -68,6 +68,15 @@ impl Layout {
         self.rows.iter().map(|row| row.tokens).collect()
     }
 
+    /// The slots that hold the tokens of `row`, in order.
+    pub(super) fn token_slots(&self, row: usize) -> Vec<i64> {
+        let holes = self.rows.get(row).map_or(&[][..], |row| &row.holes);
+        (0..self.slots)
+            .filter(|slot| !holes.iter().any(|hole| hole.contains(slot)))
+            .map(|slot| slot as i64)
+            .collect()
+    }
+
     /// The layout after `lengths[row]` more tokens in each row, and how to compute them.
     pub(super) fn extended(&self, lengths: &[usize]) -> (Self, Step) {
         let width = lengths.iter().copied().max().unwrap_or(0);

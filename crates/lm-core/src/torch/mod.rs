@@ -5,6 +5,7 @@
 mod attention;
 mod cache;
 mod decoder;
+mod edits;
 mod frozen;
 mod host;
 mod layers;
@@ -13,6 +14,7 @@ mod load;
 mod options;
 mod rotary;
 mod session;
+mod taps;
 
 use std::path::Path;
 
@@ -20,18 +22,19 @@ use ndarray::{Array1, Array2, ArrayView2};
 
 pub use options::{Device, Dtype, LoadOptions};
 
-use self::attention::Edits;
-use self::decoder::{Decoder, Input, States, newest};
+use self::decoder::{Decoder, Input, Last};
+use self::edits::Edits;
 use self::host::{from_array2, to_array2};
 use self::layout::Layout;
 use self::session::TorchSession;
+use self::taps::{Patches, Taps};
 use crate::chat::Conversation;
 use crate::generate::GenerateOptions;
 use crate::heads::HeadAblation;
 use crate::logits;
 use crate::model::{
-    self, ChatModel, LanguageModel, ModelShape, OpenModel, OpenSession, Reply, Run, RunOutput,
-    Session,
+    self, ChatModel, Intervention, LanguageModel, ModelShape, OpenModel, OpenSession, Reply, Run,
+    RunOutput, Session,
 };
 use crate::provenance::Provenance;
 use crate::sites::{Capture, Captured};
@@ -142,17 +145,18 @@ impl TorchModel {
         })
     }
 
-    /// Last residuals `[row, position, hidden]` of whole prompts without a cache, and what `capture` names.
-    fn hidden(
+    /// Whole prompts without a cache: what comes out of the last block, and what `capture` names.
+    fn whole(
         &self,
         prompts: &[&[u32]],
-        edits: &Edits,
+        (edits, patches): &(Edits, Patches),
         capture: &Capture,
-    ) -> Result<(tch::Tensor, Vec<Captured>)> {
+    ) -> Result<(Last, Vec<Captured>)> {
         let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
         let (layout, step) = Layout::new(prompts.len()).extended(&lengths);
-        let mut states = States::new(capture, prompts);
-        let hidden = self.decoder.forward(
+        let starts = vec![0; prompts.len()];
+        let mut taps = Taps::new(capture, patches, &self.shape(), &starts, prompts);
+        let last = self.decoder.forward(
             &Input {
                 chunks: prompts,
                 layout: &layout,
@@ -160,26 +164,34 @@ impl TorchModel {
                 edits,
             },
             None,
-            &mut states,
+            &mut taps,
         )?;
-        Ok((hidden, states.finish()?))
+        Ok((last, taps.finish()?))
     }
 
     fn decoder(&self) -> &Decoder {
         &self.decoder
     }
 
-    fn edits(&self, ablation: &HeadAblation) -> Result<Edits> {
-        let spec = &self.decoder.spec;
-        let (layers, heads) = (spec.layers, spec.attention.heads);
-        ablation.check(layers, heads)?;
-        Edits::new(
+    /// An intervention on the device.
+    fn prepared(&self, intervention: &Intervention) -> Result<(Edits, Patches)> {
+        let decoder = &self.decoder;
+        intervention.check(&decoder.spec.shape())?;
+        let Intervention {
             ablation,
-            layers,
-            heads,
-            self.decoder.kind,
-            self.decoder.device,
-        )
+            kv_ablation,
+            patches,
+        } = intervention;
+        Ok((
+            Edits::new(
+                ablation,
+                kv_ablation,
+                &decoder.spec,
+                decoder.kind,
+                decoder.device,
+            )?,
+            Patches::new(patches, decoder.kind, decoder.device)?,
+        ))
     }
 }
 
@@ -218,19 +230,14 @@ impl LanguageModel for TorchModel {
         )?;
         let tokens = [prefix, continuation].concat();
         let _no_grad = tch::no_grad_guard();
-        let hidden = self
-            .hidden(&[&tokens], &Edits::default(), &Capture::none())?
-            .0
-            .f_select(0, 0)?;
+        let nothing = (Edits::default(), Patches::default());
+        let (last, _) = self.whole(&[&tokens], &nothing, &Capture::none())?;
         let mut scores = Vec::with_capacity(continuation.len());
         // Logits of a few positions at a time: a long text times a large vocabulary would not fit.
         for (run, ids) in continuation.chunks(SCORED_AT_ONCE).enumerate() {
-            let first = prefix.len() - 1 + run * SCORED_AT_ONCE;
-            let logits = to_array2(&self.decoder.logits(&hidden.f_narrow(
-                0,
-                first as i64,
-                ids.len() as i64,
-            )?)?)?;
+            let first = (prefix.len() - 1 + run * SCORED_AT_ONCE) as i64;
+            let positions: Vec<i64> = (first..first + ids.len() as i64).collect();
+            let logits = to_array2(&last.logits(&self.decoder, 0, &positions)?)?;
             for (logits, &id) in logits.outer_iter().zip(ids) {
                 scores.extend(
                     logits
@@ -257,14 +264,23 @@ impl OpenModel for TorchModel {
             spec.vocab_size,
             Some(spec.context_length),
         )?;
-        run.capture.check(spec.layers)?;
-        let edits = self.edits(&run.ablation)?;
+        run.capture.check(&spec.shape())?;
+        for (row, prompt) in prompts.iter().enumerate() {
+            for positions in [&run.capture.positions, &run.logits] {
+                positions.check_row(row, prompt.len())?;
+            }
+        }
+        let change = self.prepared(&run.intervention)?;
+        change.1.check(&vec![0; prompts.len()], prompts, false)?;
         let _no_grad = tch::no_grad_guard();
-        let (hidden, captured) = self.hidden(prompts, &edits, &run.capture)?;
+        let (last, captured) = self.whole(prompts, &change, &run.capture)?;
+        let width = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
         let mut logits = Vec::with_capacity(prompts.len());
         for (row, prompt) in prompts.iter().enumerate() {
-            let own = newest(&hidden.f_select(0, row as i64)?, prompt.len(), run.logits)?;
-            logits.push(to_array2(&self.decoder.logits(&own)?)?);
+            let pads = width - prompt.len();
+            let within = run.logits.within(0, prompt.len());
+            let indices: Vec<i64> = within.iter().map(|index| (pads + index) as i64).collect();
+            logits.push(to_array2(&last.logits(&self.decoder, row, &indices)?)?);
         }
         Ok(RunOutput { logits, captured })
     }
@@ -272,10 +288,15 @@ impl OpenModel for TorchModel {
     fn begin_open(
         &self,
         rows: usize,
-        ablation: &HeadAblation,
+        intervention: &Intervention,
         capture: &Capture,
     ) -> Result<Box<dyn OpenSession + '_>> {
-        Ok(Box::new(TorchSession::new(self, rows, ablation, capture)?))
+        Ok(Box::new(TorchSession::new(
+            self,
+            rows,
+            intervention,
+            capture,
+        )?))
     }
 
     fn unembed(&self, hidden: ArrayView2<'_, f32>) -> Result<Array2<f32>> {

@@ -3,14 +3,14 @@
 use ndarray::Array2;
 
 use super::TorchModel;
-use super::attention::Edits;
 use super::cache::KvCache;
-use super::decoder::{Input, States};
+use super::decoder::Input;
+use super::edits::Edits;
 use super::host::to_array2;
 use super::layout::Layout;
+use super::taps::{Patches, Taps};
 use crate::Result;
-use crate::heads::HeadAblation;
-use crate::model::{self, OpenSession, Session};
+use crate::model::{self, Intervention, OpenSession, Session};
 use crate::sites::{Capture, Captured};
 
 /// Rows in progress on a [`TorchModel`].
@@ -20,6 +20,7 @@ pub(super) struct TorchSession<'a> {
     layout: Layout,
     cache: KvCache,
     edits: Edits,
+    patches: Patches,
     capture: Capture,
     captured: Vec<Captured>,
 }
@@ -28,13 +29,14 @@ impl<'a> TorchSession<'a> {
     pub(super) fn new(
         model: &'a TorchModel,
         rows: usize,
-        ablation: &HeadAblation,
+        intervention: &Intervention,
         capture: &Capture,
     ) -> Result<Self> {
         model::require_rows(rows)?;
         let decoder = model.decoder();
         let spec = &decoder.spec;
-        capture.check(spec.layers)?;
+        capture.check(&spec.shape())?;
+        let (edits, patches) = model.prepared(intervention)?;
         Ok(Self {
             model,
             layout: Layout::new(rows),
@@ -46,7 +48,8 @@ impl<'a> TorchSession<'a> {
                 decoder.kind,
                 decoder.device,
             ),
-            edits: model.edits(ablation)?,
+            edits,
+            patches,
             capture: capture.clone(),
             captured: Vec::new(),
         })
@@ -71,6 +74,8 @@ impl Session for TorchSession<'_> {
             spec.vocab_size,
             Some(spec.context_length),
         )?;
+        let starts = self.layout.lengths();
+        self.patches.check(&starts, chunks, true)?;
         let _no_grad = tch::no_grad_guard();
         let lengths: Vec<usize> = chunks.iter().map(|chunk| chunk.len()).collect();
         let (next, step) = self.layout.extended(&lengths);
@@ -80,10 +85,10 @@ impl Session for TorchSession<'_> {
             step: &step,
             edits: &self.edits,
         };
-        let mut states = States::new(&self.capture, chunks);
-        let hidden = decoder.forward(&input, Some(&mut self.cache), &mut states)?;
-        let logits = to_array2(&decoder.last_logits(&hidden, step.width)?)?;
-        let captured = states.finish()?;
+        let mut taps = Taps::new(&self.capture, &self.patches, &spec.shape(), &starts, chunks);
+        let last = decoder.forward(&input, Some(&mut self.cache), &mut taps)?;
+        let logits = to_array2(&last.newest_logits(decoder)?)?;
+        let captured = taps.finish()?;
         // Only now: a pass that failed leaves slots that the next one overwrites.
         self.layout = next;
         self.captured = captured;
