@@ -1,4 +1,5 @@
-//! Opening a model in its stored dtype copies no weight: the tensors are views of the mapped file.
+//! What memory is not taken: opening a model in its stored dtype copies no weight, and rows that came from one prefix keep its
+//! keys and values once.
 #![cfg(all(feature = "torch", target_os = "linux"))]
 #![allow(missing_docs)]
 
@@ -68,13 +69,15 @@ fn opening_copies_nothing_in_the_stored_dtype() {
     }
     .write(folder.path())
     .unwrap();
+    inner("opening_copies_nothing_in_the_stored_dtype", folder.path());
+}
+
+/// Runs one test of this file in a process of its own, on the model in `folder`, and prints what it measured.
+#[allow(clippy::print_stdout, reason = "the measured figures")]
+fn inner(test: &str, folder: &std::path::Path) {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "opening_copies_nothing_in_the_stored_dtype",
-            "--exact",
-            "--nocapture",
-        ])
-        .env(FOLDER, folder.path())
+        .args([test, "--exact", "--nocapture"])
+        .env(FOLDER, folder)
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
@@ -82,4 +85,50 @@ fn opening_copies_nothing_in_the_stored_dtype() {
     assert!(output.status.success(), "{text}{trouble}");
     let measured = text.lines().find(|line| line.contains("anonymous memory"));
     println!("{}", measured.unwrap());
+}
+
+/// 20 paths from each of 8 depths, as C²-Eval asks for, from one long prefix.
+#[test]
+#[allow(
+    clippy::print_stdout,
+    reason = "the measured figures, and how the inner process answers"
+)]
+fn a_hundred_and_sixty_rows_keep_their_prefix_once() {
+    const PREFIX: usize = 1000;
+    const ROWS: usize = 160;
+    let sizes = TinyLlama {
+        layers: 3,
+        heads: 8,
+        kv_heads: 8,
+        head_dim: 64,
+        context: 2048,
+        ..TinyLlama::default()
+    };
+    if let Ok(folder) = std::env::var(FOLDER) {
+        let model = TorchModel::open(folder).unwrap();
+        let prefix: Vec<u32> = (0..PREFIX as u32).map(|token| token % 90).collect();
+        let mut session = model.begin(1).unwrap();
+        session.extend(&[&prefix]).unwrap();
+        let before = anonymous();
+        session.select(&[0; ROWS]).unwrap();
+        for step in 0..8_u32 {
+            let tokens: Vec<u32> = (0..ROWS as u32).map(|row| (row * 7 + step) % 90).collect();
+            session.append(&tokens).unwrap();
+        }
+        let growth = anonymous().saturating_sub(before);
+        let per_token = 2 * sizes.layers * sizes.kv_heads * sizes.head_dim * size_of::<f32>();
+        let copies = (ROWS * PREFIX * per_token) as f64;
+        let share = growth as f64 / copies;
+        println!(
+            "anonymous memory: {growth} bytes for {ROWS} rows, {share:.3} of what copies of the prefix would take"
+        );
+        assert!(share < 0.1, "{share}");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    sizes.write(folder.path()).unwrap();
+    inner(
+        "a_hundred_and_sixty_rows_keep_their_prefix_once",
+        folder.path(),
+    );
 }

@@ -6,6 +6,7 @@ use super::cache::KvCache;
 use super::edits::{Edits, LayerEdit};
 use super::layers::{Linear, Norm};
 use super::layout::{Layout, Mask};
+use super::prefix::{self, SplitMask, Stored};
 use super::rotary::{Angles, Rotary};
 use super::taps::Taps;
 use crate::Result;
@@ -29,6 +30,8 @@ pub(super) struct Attention {
 pub(super) struct Shared<'a> {
     pub(super) rotary: Option<(&'a Rotary, Angles)>,
     pub(super) mask: AttentionMask,
+    /// The mask for shared keys and own ones apart, where the cache has both and there is no window.
+    pub(super) split: Option<SplitMask>,
     pub(super) edits: &'a Edits,
     pub(super) layout: &'a Layout,
 }
@@ -108,25 +111,25 @@ impl Attention {
         if let Some(edit) = edit {
             [query, key, value] = edit.inputs([query, key, value])?;
         }
-        let (key, value) = match cache {
+        let stored = match cache {
             Some(cache) => cache.append(layer, &key, &value)?,
-            None => (key, value),
+            None => Stored::own(key, value),
         };
         let uniform = edit.map_or(&[][..], LayerEdit::uniform);
         let site = Site::AttentionWeights(layer);
         let mut heads = if taps.at(site) {
-            let mut weights = self.weights(&query, &key, &shared.mask)?;
+            let mut weights = self.weights(&query, &stored.keys()?, &shared.mask)?;
             if !uniform.is_empty() {
                 weights = self.with_uniform(&weights, uniform, &shared.mask)?;
             }
             taps.weights(site, &weights, shared.layout)?;
-            weights.f_matmul(&self.repeated(&value)?)?
+            weights.f_matmul(&self.repeated(&stored.values()?)?)?
         } else {
-            let heads = self.attend(&query, &key, &value, &shared.mask)?;
+            let heads = self.attend_stored(&query, &stored, shared)?;
             if uniform.is_empty() {
                 heads
             } else {
-                self.with_means(&heads, uniform, &value, &shared.mask)?
+                self.with_means(&heads, uniform, &stored.values()?, &shared.mask)?
             }
         };
         if let Some(edit) = edit {
@@ -164,6 +167,21 @@ impl Attention {
             (query, key) = (rotary.apply(&query, angles)?, rotary.apply(&key, angles)?);
         }
         Ok([query, key, value])
+    }
+
+    /// `[row, head, query, head_dim]` over all keys and values of a row, wherever they are kept.
+    pub(super) fn attend_stored(
+        &self,
+        query: &Tensor,
+        stored: &Stored<'_>,
+        shared: &Shared<'_>,
+    ) -> Result<Tensor> {
+        match (&stored.prefix, &shared.split, self.spec.soft_cap) {
+            (Some(prefix), Some(mask), None) => {
+                prefix::attend(query, stored, *prefix, mask, self.spec.scale)
+            }
+            _ => self.attend(query, &stored.keys()?, &stored.values()?, &shared.mask),
+        }
     }
 
     /// `[row, head, query, head_dim]` over keys and values `[row, kv_head, key, head_dim]`.

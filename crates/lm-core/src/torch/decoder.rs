@@ -8,6 +8,7 @@ use super::edits::Edits;
 use super::frozen::Frozen;
 use super::layers::{Mlp, Norm};
 use super::layout::{Layout, Step};
+use super::prefix::SplitMask;
 use super::rotary::Rotary;
 use super::taps::Taps;
 use crate::Result;
@@ -141,8 +142,21 @@ impl Decoder {
                 Some(rotary) => Some((rotary, rotary.angles(&positions, &lengths, self.kind)?)),
                 None => None,
             };
+            let shares = cache.as_deref().filter(|_| window.is_none());
+            let split = match shares.and_then(|cache| Some((cache, cache.owners()?))) {
+                Some((cache, owners)) => SplitMask::new(
+                    &mask,
+                    input.layout,
+                    owners,
+                    cache.shared_slots(),
+                    width,
+                    (self.kind, self.device),
+                )?,
+                None => None,
+            };
             let of_window = Shared {
                 rotary,
+                split,
                 mask: AttentionMask::new(&mask, width, input.layout.slots(), self.device)?,
                 edits: input.edits,
                 layout: input.layout,

@@ -68,9 +68,20 @@ impl Layout {
         self.rows.iter().map(|row| row.tokens).collect()
     }
 
+    /// Slots of `row` without a token.
+    pub(super) fn holes(&self, row: usize) -> &[Range<usize>] {
+        self.rows.get(row).map_or(&[], |row| &row.holes)
+    }
+
+    /// One past the slot of the last token that each row keeps when it is cut to `lengths[row]` tokens.
+    pub(super) fn ends(&self, lengths: &[usize]) -> Vec<usize> {
+        let rows = self.rows.iter().zip(lengths);
+        rows.map(|(row, &length)| row.slot_after(length)).collect()
+    }
+
     /// The slots that hold the tokens of `row`, in order.
     pub(super) fn token_slots(&self, row: usize) -> Vec<i64> {
-        let holes = self.rows.get(row).map_or(&[][..], |row| &row.holes);
+        let holes = self.holes(row);
         (0..self.slots)
             .filter(|slot| !holes.iter().any(|hole| hole.contains(slot)))
             .map(|slot| slot as i64)

@@ -12,6 +12,7 @@ mod layers;
 mod layout;
 mod load;
 mod options;
+mod prefix;
 mod rotary;
 mod session;
 mod taps;

@@ -98,14 +98,19 @@ impl Session for TorchSession<'_> {
     fn select(&mut self, rows: &[usize]) -> Result<()> {
         model::check_selection(rows, self.layout.rows())?;
         let _no_grad = tch::no_grad_guard();
-        self.cache.select(rows, self.layout.slots())?;
+        self.cache.select(rows, &self.layout)?;
         self.layout = self.layout.selected(rows);
         Ok(())
     }
 
     fn rewind(&mut self, lengths: &[usize]) -> Result<()> {
         model::check_rewind(lengths, &self.layout.lengths())?;
-        self.layout = self.layout.rewound(lengths);
+        let _no_grad = tch::no_grad_guard();
+        let shared = self.cache.shared_slots();
+        let cut = self.layout.ends(lengths).iter().any(|end| *end < shared);
+        let next = self.layout.rewound(lengths);
+        self.cache.rewind(next.slots(), cut)?;
+        self.layout = next;
         Ok(())
     }
 }
