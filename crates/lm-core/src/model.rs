@@ -292,19 +292,7 @@ pub trait OpenModel: LanguageModel {
         ablations: &[HeadAblation],
         found: &mut dyn FnMut(usize, ArrayView2<'_, f32>) -> Result<()>,
     ) -> Result<()> {
-        for (index, ablation) in ablations.iter().enumerate() {
-            let run = Run {
-                intervention: ablation.clone().into(),
-                ..Run::default()
-            };
-            let output = self.run(prompts, &run)?;
-            let mut all = Array2::zeros((prompts.len(), self.vocab_size()));
-            for (mut row, logits) in all.outer_iter_mut().zip(&output.logits) {
-                row.assign(&logits.row(0));
-            }
-            found(index, all.view())?;
-        }
-        Ok(())
+        sweep_plainly(self, prompts, ablations, found)
     }
 
     /// Logits of residual states taken before the final norm: `[n, hidden]` to `[n, vocab]` (the logit lens).
@@ -468,6 +456,31 @@ impl<M: LanguageModel + ?Sized> Session for PlainSession<'_, M> {
         }
         Ok(())
     }
+}
+
+/// The default [`OpenModel::sweep`], and what faster ones are held against: one whole run an ablation.
+///
+/// # Errors
+/// Those of [`OpenModel::run`] and of `found`.
+pub fn sweep_plainly<M: OpenModel + ?Sized>(
+    model: &M,
+    prompts: &[&[u32]],
+    ablations: &[HeadAblation],
+    found: &mut dyn FnMut(usize, ArrayView2<'_, f32>) -> Result<()>,
+) -> Result<()> {
+    for (index, ablation) in ablations.iter().enumerate() {
+        let run = Run {
+            intervention: ablation.clone().into(),
+            ..Run::default()
+        };
+        let output = model.run(prompts, &run)?;
+        let mut all = Array2::zeros((prompts.len(), model.vocab_size()));
+        for (mut row, logits) in all.outer_iter_mut().zip(&output.logits) {
+            row.assign(&logits.row(0));
+        }
+        found(index, all.view())?;
+    }
+    Ok(())
 }
 
 /// What [`Session::extend`] refuses, for every implementation of it.

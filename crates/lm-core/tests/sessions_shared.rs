@@ -111,7 +111,7 @@ proptest! {
 
 #[test]
 fn an_ablation_holds_over_shared_keys_and_own_ones() {
-    for index in 0..MODELS.len() {
+    for (index, name) in MODELS.iter().enumerate() {
         let model = model(index);
         let shape = model.shape();
         let ablation = HeadAblation::undifferentiated(shape.all_heads().step_by(2));
@@ -129,7 +129,7 @@ fn an_ablation_holds_over_shared_keys_and_own_ones() {
                 plain.append(&tokens).unwrap(),
             );
             assert_close(
-                MODELS[index],
+                name,
                 found.as_slice().unwrap(),
                 expected.as_slice().unwrap(),
                 Tolerance::F32,

@@ -5,7 +5,8 @@ use tch::{Kind, Tensor};
 use super::cache::KvCache;
 use super::edits::{Edits, LayerEdit};
 use super::layers::{Linear, Norm};
-use super::layout::{Layout, Mask};
+use super::layout::Layout;
+use super::mask::AttentionMask;
 use super::prefix::{self, SplitMask, Stored};
 use super::rotary::{Angles, Rotary};
 use super::taps::Taps;
@@ -33,64 +34,40 @@ pub(super) struct Shared<'a> {
     /// The mask for shared keys and own ones apart, where the cache has both and there is no window.
     pub(super) split: Option<SplitMask>,
     pub(super) edits: &'a Edits,
-    pub(super) layout: &'a Layout,
+    pub(super) layout: Layout,
 }
 
-/// A [`Mask`] on the device.
-#[derive(Debug)]
-pub(super) enum AttentionMask {
-    Everything,
-    Newest(i64),
-    Causal,
-    /// `[row, 1, query, key]`, boolean; one row where all are alike.
-    Explicit(Tensor),
-}
+impl Shared<'_> {
+    /// The same for so many times the rows, none of them with holes in what they share.
+    pub(super) fn repeated(&self, times: i64) -> Result<Self> {
+        self.mapped(
+            |angles| angles.repeated(times),
+            |mask| mask.repeated(times),
+            |split| split.repeated(times),
+        )
+    }
 
-impl AttentionMask {
-    /// For `width` queries and `slots` keys.
-    pub(super) fn new(
-        mask: &Mask,
-        width: usize,
-        slots: usize,
-        device: tch::Device,
+    /// The same for the last query alone.
+    pub(super) fn of_last(&self) -> Result<Self> {
+        self.mapped(Angles::of_last, AttentionMask::of_last, SplitMask::of_last)
+    }
+
+    fn mapped(
+        &self,
+        angles: impl FnOnce(&Angles) -> Result<Angles>,
+        mask: impl FnOnce(&AttentionMask) -> Result<AttentionMask>,
+        split: impl FnOnce(&SplitMask) -> Result<SplitMask>,
     ) -> Result<Self> {
-        Ok(match mask {
-            Mask::Everything => Self::Everything,
-            Mask::Newest(count) => Self::Newest(*count as i64),
-            Mask::Causal => Self::Causal,
-            Mask::Explicit(sees) => {
-                let mask =
-                    Tensor::f_from_slice(sees)?.f_view([-1, 1, width as i64, slots as i64])?;
-                Self::Explicit(mask.f_to_device(device)?)
-            }
+        let rotary = self.rotary.as_ref();
+        Ok(Self {
+            rotary: rotary
+                .map(|(rotary, own)| Ok::<_, crate::Error>((*rotary, angles(own)?)))
+                .transpose()?,
+            mask: mask(&self.mask)?,
+            split: self.split.as_ref().map(split).transpose()?,
+            edits: self.edits,
+            layout: self.layout.clone(),
         })
-    }
-
-    /// Which keys a query may see, for `scores` `[…, query, key]`: boolean, `[row or 1, 1, query, key]`.
-    fn sees(&self, scores: &Tensor) -> Result<Tensor> {
-        let size = scores.size();
-        let (queries, keys) = match size[..] {
-            [.., queries, keys] => (queries, keys),
-            _ => (0, 0),
-        };
-        let all = || Tensor::f_ones([1, 1, queries, keys], (Kind::Bool, scores.device()));
-        Ok(match self {
-            Self::Everything => all()?,
-            Self::Newest(count) => {
-                let sees = all()?;
-                drop(sees.f_narrow(3, 0, keys - count)?.f_fill_(0)?);
-                sees
-            }
-            Self::Causal => all()?.f_tril(0)?,
-            Self::Explicit(sees) => sees.shallow_clone(),
-        })
-    }
-
-    /// The same weight for each key a query may see, in `f32`: `[row or 1, 1, query, key]`.
-    fn equal_weights(&self, scores: &Tensor) -> Result<Tensor> {
-        let sees = self.sees(scores)?.f_to_kind(Kind::Float)?;
-        let count = sees.f_sum_dim_intlist(-1, true, Kind::Float)?;
-        Ok(sees.f_div(&count)?)
     }
 }
 
@@ -106,7 +83,8 @@ impl Attention {
         taps: &mut Taps<'_>,
     ) -> Result<Tensor> {
         let (rows, width, _) = x.size3()?;
-        let [mut query, mut key, mut value] = self.projected(x, shared)?;
+        let mut query = self.queries(x, shared)?;
+        let (mut key, mut value) = self.keys_and_values(x, shared)?;
         let edit = shared.edits.of(layer);
         if let Some(edit) = edit {
             [query, key, value] = edit.inputs([query, key, value])?;
@@ -117,56 +95,88 @@ impl Attention {
         };
         let uniform = edit.map_or(&[][..], LayerEdit::uniform);
         let site = Site::AttentionWeights(layer);
-        let mut heads = if taps.at(site) {
+        let heads = if taps.at(site) {
             let mut weights = self.weights(&query, &stored.keys()?, &shared.mask)?;
             if !uniform.is_empty() {
                 weights = self.with_uniform(&weights, uniform, &shared.mask)?;
             }
-            taps.weights(site, &weights, shared.layout)?;
-            weights.f_matmul(&self.repeated(&stored.values()?)?)?
-        } else {
-            let heads = self.attend_stored(&query, &stored, shared)?;
-            if uniform.is_empty() {
-                heads
-            } else {
-                self.with_means(&heads, uniform, &stored.values()?, &shared.mask)?
+            taps.weights(site, &weights, &shared.layout)?;
+            let heads = weights.f_matmul(&for_heads_of(&query, &stored.values()?)?)?;
+            match edit {
+                Some(edit) => edit.outputs(heads)?,
+                None => heads,
             }
+        } else {
+            self.heads(&query, &stored, shared, edit)?
         };
-        if let Some(edit) = edit {
-            heads = edit.outputs(heads)?;
-        }
         let joined = heads.f_transpose(1, 2)?.f_reshape([rows, width, -1])?;
         let joined = taps.pass(Site::HeadOutput(layer), joined)?;
         self.output.forward(&joined)
     }
 
-    /// Queries `[row, head, position, head_dim]`, keys and values `[row, kv_head, position, head_dim]`, with norm and rotary
-    /// embedding.
-    fn projected(&self, x: &Tensor, shared: &Shared<'_>) -> Result<[Tensor; 3]> {
+    /// Queries of `x`, `[row, head, position, head_dim]`, with norm and rotary embedding.
+    pub(super) fn queries(&self, x: &Tensor, shared: &Shared<'_>) -> Result<Tensor> {
+        let norm = self.qk_norm.as_ref().map(|(norm, _)| norm);
+        self.turned(&self.query.forward(x)?, self.spec.heads, norm, shared)
+    }
+
+    /// Keys and values of `x`, `[row, kv_head, position, head_dim]`, keys with norm and rotary embedding.
+    pub(super) fn keys_and_values(
+        &self,
+        x: &Tensor,
+        shared: &Shared<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let norm = self.qk_norm.as_ref().map(|(_, norm)| norm);
+        let key = self.turned(&self.key.forward(x)?, self.spec.kv_heads, norm, shared)?;
+        let value = self.by_head(&self.value.forward(x)?, self.spec.kv_heads)?;
+        Ok((key, value.f_transpose(1, 2)?))
+    }
+
+    /// `[row, position, head · head_dim]` with an axis for heads.
+    fn by_head(&self, x: &Tensor, heads: usize) -> Result<Tensor> {
         let (rows, width, _) = x.size3()?;
-        let dim = self.spec.head_dim as i64;
-        let split = |projected: &Tensor, heads: usize| -> Result<Tensor> {
-            Ok(projected.f_view([rows, width, heads as i64, dim])?)
+        Ok(x.f_view([rows, width, heads as i64, self.spec.head_dim as i64])?)
+    }
+
+    /// Projected queries or keys, normed where the family does so, and rotated.
+    fn turned(
+        &self,
+        projected: &Tensor,
+        heads: usize,
+        norm: Option<&Norm>,
+        shared: &Shared<'_>,
+    ) -> Result<Tensor> {
+        let x = match (norm, self.spec.qk_norm) {
+            (Some(norm), Some(QkNorm::Projection)) => {
+                self.by_head(&norm.forward(projected)?, heads)?
+            }
+            (Some(norm), Some(QkNorm::Head)) => norm.forward(&self.by_head(projected, heads)?)?,
+            _ => self.by_head(projected, heads)?,
         };
-        let (mut query, mut key) = (self.query.forward(x)?, self.key.forward(x)?);
-        if let (Some((of_query, of_key)), Some(QkNorm::Projection)) =
-            (&self.qk_norm, self.spec.qk_norm)
-        {
-            (query, key) = (of_query.forward(&query)?, of_key.forward(&key)?);
+        let x = x.f_transpose(1, 2)?;
+        match &shared.rotary {
+            Some((rotary, angles)) => rotary.apply(&x, angles),
+            None => Ok(x),
         }
-        (query, key) = (
-            split(&query, self.spec.heads)?,
-            split(&key, self.spec.kv_heads)?,
-        );
-        if let (Some((of_query, of_key)), Some(QkNorm::Head)) = (&self.qk_norm, self.spec.qk_norm) {
-            (query, key) = (of_query.forward(&query)?, of_key.forward(&key)?);
+    }
+
+    /// What the heads put out, `[row, head, query, head_dim]`, with the changes that come after queries and keys have met.
+    pub(super) fn heads(
+        &self,
+        query: &Tensor,
+        stored: &Stored<'_>,
+        shared: &Shared<'_>,
+        edit: Option<&LayerEdit>,
+    ) -> Result<Tensor> {
+        let heads = self.attend_stored(query, stored, shared)?;
+        let Some(edit) = edit else {
+            return Ok(heads);
+        };
+        let uniform = edit.uniform();
+        if uniform.is_empty() {
+            return edit.outputs(heads);
         }
-        (query, key) = (query.f_transpose(1, 2)?, key.f_transpose(1, 2)?);
-        let value = split(&self.value.forward(x)?, self.spec.kv_heads)?.f_transpose(1, 2)?;
-        if let Some((rotary, angles)) = &shared.rotary {
-            (query, key) = (rotary.apply(&query, angles)?, rotary.apply(&key, angles)?);
-        }
-        Ok([query, key, value])
+        edit.outputs(self.with_means(&heads, uniform, &stored.values()?, &shared.mask)?)
     }
 
     /// `[row, head, query, head_dim]` over all keys and values of a row, wherever they are kept.
@@ -196,7 +206,7 @@ impl Attention {
             // No fused kernel has a cap on the scores.
             return Ok(self
                 .weights(query, key, mask)?
-                .f_matmul(&self.repeated(value)?)?);
+                .f_matmul(&for_heads_of(query, value)?)?);
         }
         let (explicit, causal) = match mask {
             AttentionMask::Everything => (None, false),
@@ -215,12 +225,12 @@ impl Attention {
             AttentionMask::Causal => (None, true),
             AttentionMask::Explicit(mask) => (Some(mask), false),
         };
-        let mut grouped = self.groups() > 1;
+        let mut grouped = query.size4()?.1 > key.size4()?.1;
         let repeated;
         let (key, value) = if explicit.is_some() && grouped && query.device().is_cuda() {
             // With a mask and grouped heads CUDA would fall back to the plain kernel; repeated keys keep the fused one.
             grouped = false;
-            repeated = (self.repeated(key)?, self.repeated(value)?);
+            repeated = (for_heads_of(query, key)?, for_heads_of(query, value)?);
             (&repeated.0, &repeated.1)
         } else {
             (key, value)
@@ -237,34 +247,27 @@ impl Attention {
         )?)
     }
 
-    /// Query heads that share a key/value head.
-    fn groups(&self) -> i64 {
-        (self.spec.heads / self.spec.kv_heads) as i64
-    }
-
-    /// Keys or values, one for each query head.
-    fn repeated(&self, x: &Tensor) -> Result<Tensor> {
-        match self.groups() {
-            1 => Ok(x.shallow_clone()),
-            groups => Ok(x.f_repeat_interleave_self_int(groups, 1, None)?),
-        }
-    }
-
     /// Attention weights `[row, head, query, key]`, written out: softmax in `f32`, then the run's dtype.
     fn weights(&self, query: &Tensor, key: &Tensor, mask: &AttentionMask) -> Result<Tensor> {
         let mut scores = query
-            .f_matmul(&self.repeated(key)?.f_transpose(2, 3)?)?
+            .f_matmul(&for_heads_of(query, key)?.f_transpose(2, 3)?)?
             .f_mul_scalar(self.spec.scale)?;
         if let Some(cap) = self.spec.soft_cap {
             scores = scores.f_div_scalar(cap)?.f_tanh()?.f_mul_scalar(cap)?;
         }
         if !matches!(mask, AttentionMask::Everything) {
-            let sees = mask.sees(&scores)?;
+            let (_, _, queries, keys) = scores.size4()?;
+            let sees = mask.sees(queries, keys, scores.device())?;
             scores = scores.f_masked_fill(&sees.f_logical_not()?, f64::NEG_INFINITY)?;
         }
         Ok(scores
             .f_softmax(-1, Kind::Float)?
             .f_to_kind(query.f_kind()?)?)
+    }
+
+    /// Query heads that share a key/value head.
+    pub(super) fn group(&self) -> usize {
+        self.spec.heads / self.spec.kv_heads
     }
 
     /// Weights `[row, head, query, key]` with those of `uniform` equal for all that may be seen.
@@ -274,13 +277,13 @@ impl Attention {
         uniform: &[i64],
         mask: &AttentionMask,
     ) -> Result<Tensor> {
-        let equal = mask.equal_weights(weights)?.f_to_kind(weights.f_kind()?)?;
-        let mut size = weights.size();
-        if let Some(heads) = size.get_mut(1) {
-            *heads = uniform.len() as i64;
-        }
+        let (rows, _, queries, keys) = weights.size4()?;
+        let equal = mask
+            .equal_weights(queries, keys, weights.device())?
+            .f_to_kind(weights.f_kind()?)?;
+        let equal = equal.f_expand([rows, uniform.len() as i64, queries, keys], false)?;
         let index = Tensor::f_from_slice(uniform)?.f_to_device(weights.device())?;
-        Ok(weights.f_index_copy(1, &index, &equal.f_expand(size, false)?)?)
+        Ok(weights.f_index_copy(1, &index, &equal)?)
     }
 
     /// Heads' outputs with those of `uniform` the mean of the values they may see.
@@ -291,19 +294,22 @@ impl Attention {
         value: &Tensor,
         mask: &AttentionMask,
     ) -> Result<Tensor> {
-        let groups = self.groups();
+        let groups = self.group() as i64;
         let index = |heads: Vec<i64>| -> Result<Tensor> {
             Ok(Tensor::f_from_slice(&heads)?.f_to_device(value.device())?)
         };
         let read = index(uniform.iter().map(|head| head / groups).collect())?;
         let values = value.f_index_select(1, &read)?.f_to_kind(Kind::Float)?;
         // Only the shape of the scores is asked.
-        let scores = heads.f_narrow(1, 0, 1)?.f_narrow(3, 0, 1)?.f_expand(
-            [-1, -1, -1, value.size().get(2).copied().unwrap_or(0)],
-            false,
-        )?;
-        let means = mask.equal_weights(&scores)?.f_matmul(&values)?;
-        let means = means.f_to_kind(heads.f_kind()?)?;
+        let means = mask.means(&values, heads.size4()?.2)?;
         Ok(heads.f_index_copy(1, &index(uniform.to_vec())?, &means)?)
+    }
+}
+
+/// Keys or values, one for each of the heads of `query`.
+fn for_heads_of(query: &Tensor, x: &Tensor) -> Result<Tensor> {
+    match query.size4()?.1 / x.size4()?.1 {
+        1 => Ok(x.shallow_clone()),
+        groups => Ok(x.f_repeat_interleave_self_int(groups, 1, None)?),
     }
 }

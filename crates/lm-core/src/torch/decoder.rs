@@ -2,12 +2,13 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{Attention, AttentionMask, Shared};
+use super::attention::{Attention, Shared};
 use super::cache::KvCache;
 use super::edits::Edits;
 use super::frozen::Frozen;
 use super::layers::{Mlp, Norm};
 use super::layout::{Layout, Step};
+use super::mask::AttentionMask;
 use super::prefix::SplitMask;
 use super::rotary::Rotary;
 use super::taps::Taps;
@@ -68,10 +69,26 @@ impl Block {
         cache: Option<&mut KvCache>,
         taps: &mut Taps<'_>,
     ) -> Result<Tensor> {
-        let normed = normed(self.attention_norm.as_ref(), x)?;
+        let normed = self.read(x)?;
         let read = normed.as_ref().unwrap_or(x);
         let attended = self.attention.forward(layer, read, shared, cache, taps)?;
-        let post = self::normed(self.attention_post_norm.as_ref(), &attended)?;
+        self.after_attention(layer, (x, read), attended, taps)
+    }
+
+    /// What the attention reads, if it is not `x` itself.
+    pub(super) fn read(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        normed(self.attention_norm.as_ref(), x)
+    }
+
+    /// The block's result from `x`, what the attention has `read` of it, and what it gave.
+    pub(super) fn after_attention(
+        &self,
+        layer: usize,
+        (x, read): (&Tensor, &Tensor),
+        attended: Tensor,
+        taps: &mut Taps<'_>,
+    ) -> Result<Tensor> {
+        let post = normed(self.attention_post_norm.as_ref(), &attended)?;
         let attended = taps.pass(Site::AttentionOutput(layer), post.unwrap_or(attended))?;
         let (after, fed) = match self.kind {
             BlockKind::ParallelSharedNorm => (None, self.mlp.forward(read)?),
@@ -82,7 +99,7 @@ impl Block {
                 (Some(after), fed)
             }
         };
-        let post = self::normed(self.mlp_post_norm.as_ref(), &fed)?;
+        let post = normed(self.mlp_post_norm.as_ref(), &fed)?;
         let fed = taps.pass(Site::MlpOutput(layer), post.unwrap_or(fed))?;
         match after {
             Some(after) => Ok(after.f_add(&fed)?),
@@ -133,12 +150,8 @@ impl Decoder {
             if shared.iter().any(|(known, _)| *known == window) {
                 continue;
             }
-            let rotary = match (&self.window_rotary, window) {
-                (Some(rotary), Some(_)) => Some(rotary),
-                _ => self.rotary.as_ref(),
-            };
             let mask = input.layout.mask(input.step.start, window);
-            let rotary = match rotary {
+            let rotary = match self.rotary_of(window) {
                 Some(rotary) => Some((rotary, rotary.angles(&positions, &lengths, self.kind)?)),
                 None => None,
             };
@@ -159,7 +172,7 @@ impl Decoder {
                 split,
                 mask: AttentionMask::new(&mask, width, input.layout.slots(), self.device)?,
                 edits: input.edits,
-                layout: input.layout,
+                layout: input.layout.clone(),
             };
             shared.push((window, of_window));
         }
@@ -182,8 +195,16 @@ impl Decoder {
         Ok(Last { states: x, normed })
     }
 
+    /// The rotary embedding of layers with such a window.
+    pub(super) fn rotary_of(&self, window: Option<usize>) -> Option<&Rotary> {
+        match (&self.window_rotary, window) {
+            (Some(rotary), Some(_)) => Some(rotary),
+            _ => self.rotary.as_ref(),
+        }
+    }
+
     /// The first residual, `[row, position, hidden]`.
-    fn embed(&self, ids: &Tensor, positions: &Tensor) -> Result<Tensor> {
+    pub(super) fn embed(&self, ids: &Tensor, positions: &Tensor) -> Result<Tensor> {
         let mut x = Tensor::f_embedding(&self.embedding, ids, -1, false, false)?;
         if let Some(scale) = self.spec.embedding.scale {
             // Rounded to the run's dtype first, as transformers does.

@@ -11,10 +11,12 @@ mod host;
 mod layers;
 mod layout;
 mod load;
+mod mask;
 mod options;
 mod prefix;
 mod rotary;
 mod session;
+mod sweep;
 mod taps;
 
 use std::path::Path;
@@ -298,6 +300,28 @@ impl OpenModel for TorchModel {
             intervention,
             capture,
         )?))
+    }
+
+    fn sweep(
+        &self,
+        prompts: &[&[u32]],
+        ablations: &[HeadAblation],
+        found: &mut dyn FnMut(usize, ArrayView2<'_, f32>) -> Result<()>,
+    ) -> Result<()> {
+        model::require_rows(prompts.len())?;
+        let spec = &self.decoder.spec;
+        model::check_chunks(
+            prompts,
+            &vec![0; prompts.len()],
+            spec.vocab_size,
+            Some(spec.context_length),
+        )?;
+        let (layers, heads) = (spec.layers, spec.attention.heads);
+        ablations
+            .iter()
+            .try_for_each(|ablation| ablation.check(layers, heads))?;
+        let _no_grad = tch::no_grad_guard();
+        sweep::sweep(&self.decoder, prompts, ablations, found)
     }
 
     fn unembed(&self, hidden: ArrayView2<'_, f32>) -> Result<Array2<f32>> {

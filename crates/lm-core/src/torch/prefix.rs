@@ -175,6 +175,30 @@ impl SplitMask {
         };
         Ok(Some(Self { shared, own }))
     }
+
+    /// The same for so many times the rows, each time for another set of prefixes of which all rows see everything.
+    pub(super) fn repeated(&self, times: i64) -> Result<Self> {
+        let own = self.own.as_ref().map(|own| match own.size().first() {
+            Some(1) | None => Ok(own.shallow_clone()),
+            Some(_) => own.f_repeat([times, 1, 1, 1]),
+        });
+        Ok(Self {
+            shared: None,
+            own: own.transpose()?,
+        })
+    }
+
+    /// The same for the last query alone.
+    pub(super) fn of_last(&self) -> Result<Self> {
+        let own = self.own.as_ref().map(|own| -> Result<Tensor> {
+            let queries = own.size4()?.2;
+            Ok(own.f_narrow(2, queries - 1, 1)?)
+        });
+        Ok(Self {
+            shared: self.shared.as_ref().map(Tensor::shallow_clone),
+            own: own.transpose()?,
+        })
+    }
 }
 
 /// 0 where `sees`, minus infinity elsewhere.

@@ -45,7 +45,40 @@ pub(super) struct Angles {
     sin: Tensor,
 }
 
+impl Angles {
+    /// The same for so many times the rows.
+    pub(super) fn repeated(&self, times: i64) -> Result<Self> {
+        let repeated = |values: &Tensor| -> Result<Tensor> {
+            match values.size4()?.0 {
+                1 => Ok(values.shallow_clone()),
+                _ => Ok(values.f_repeat([times, 1, 1, 1])?),
+            }
+        };
+        Ok(Self {
+            cos: repeated(&self.cos)?,
+            sin: repeated(&self.sin)?,
+        })
+    }
+
+    /// Those of the last position.
+    pub(super) fn of_last(&self) -> Result<Self> {
+        let last = |values: &Tensor| -> Result<Tensor> {
+            let positions = values.size4()?.2;
+            Ok(values.f_narrow(2, positions - 1, 1)?)
+        };
+        Ok(Self {
+            cos: last(&self.cos)?,
+            sin: last(&self.sin)?,
+        })
+    }
+}
+
 impl Rotary {
+    /// Whether the angles of a token depend on how long its row was when it was read.
+    pub(super) fn depends_on_length(&self) -> bool {
+        !matches!(self.frequencies, Frequencies::Fixed(_))
+    }
+
     pub(super) fn new(spec: &RotarySpec, device: Device) -> Result<Self> {
         let dim = spec.dim as i64;
         // The reference computes the frequencies in f32; the powers are taken by the same kernel so that they agree.
