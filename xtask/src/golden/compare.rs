@@ -17,6 +17,9 @@ const TOLERANCE: f64 = 1e-4;
 /// Files of a case that `make.py` does not write.
 const BY_HAND: [&str; 2] = ["make.py", "README.md"];
 
+/// Templates are written for their case.
+const TEMPLATE: &str = "jinja";
+
 /// One line for each difference; a file that only one side has is one.
 pub(super) fn folders(committed: &Path, regenerated: &Path) -> Result<Vec<String>> {
     let mut differences = Vec::new();
@@ -57,6 +60,9 @@ fn files(folder: &Path) -> Result<BTreeSet<PathBuf>> {
                 }
             } else if let Ok(name) = path.strip_prefix(folder)
                 && !BY_HAND.iter().any(|by_hand| name == Path::new(by_hand))
+                && path
+                    .extension()
+                    .is_none_or(|extension| extension != TEMPLATE)
             {
                 found.insert(name.to_owned());
             }
@@ -270,6 +276,7 @@ mod tests {
     fn a_file_on_one_side_is_a_difference() -> Result<()> {
         let (old, new) = (tempfile::tempdir()?, tempfile::tempdir()?);
         fs::write(old.path().join("make.py"), "")?;
+        fs::write(old.path().join("by-hand.jinja"), "{{ x }}")?;
         fs::write(old.path().join("gone.json"), "1")?;
         fs::create_dir(new.path().join("model"))?;
         fs::write(new.path().join("model/new.json"), "1")?;
