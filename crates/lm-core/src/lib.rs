@@ -25,7 +25,9 @@ pub mod weights;
 
 pub use chat::{Conversation, Message, Role};
 pub use error::{Error, Result};
-pub use generate::{Dialogue, FinishReason, GenerateOptions, Generation, Piece, Request};
+pub use generate::{
+    CancelToken, Dialogue, FinishReason, GenerateOptions, Generation, Piece, Request,
+};
 pub use heads::{AblationKind, Head, HeadAblation, HeadEdit};
 pub use kv_heads::{KvAblation, KvAblationKind, KvEdit, KvHead};
 pub use model::{

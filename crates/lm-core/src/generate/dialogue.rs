@@ -2,9 +2,10 @@
 
 use std::ops::ControlFlow;
 
+use super::limits::Limits;
 use super::row::Row;
 use super::run::run;
-use super::{GenerateOptions, Generation, Piece, Request};
+use super::{FinishReason, GenerateOptions, Generation, Piece, Request};
 use crate::chat::{Conversation, Message, Role};
 use crate::model::{LanguageModel, Session};
 use crate::text::{Prompt, TextInterface};
@@ -69,7 +70,7 @@ impl<'a> Dialogue<'a> {
     }
 
     /// Adds a turn of the user and answers it. Returns the reply and how many tokens of the prompt had been read before.
-    /// After an error the conversation is as it was.
+    /// After an error the conversation is as it was; so it is if the options' limits end the call before the reply has begun.
     ///
     /// # Errors
     /// As [`generate`](super::generate). The number of samples must be 1.
@@ -87,6 +88,7 @@ impl<'a> Dialogue<'a> {
                 options.samples,
             ));
         }
+        let mut limits = Limits::start(options);
         let asked = self
             .conversation
             .clone()
@@ -102,6 +104,12 @@ impl<'a> Dialogue<'a> {
             .take_while(|(read, token)| read == token)
             .count();
         let reused = shared.min(tokens.len().saturating_sub(1));
+        let unread = tokens.len() - reused;
+        let short = (!limits.afford(unread.saturating_add(1))).then_some(FinishReason::Budget);
+        if let Some(reason) = limits.reached().or(short) {
+            return Ok((Generation::not_begun(reason), reused));
+        }
+        limits.spend(unread);
         self.session.rewind(&[reused])?;
         self.read.truncate(reused);
         let next = self.session.extend(&[&tokens[reused..]])?;
@@ -115,6 +123,7 @@ impl<'a> Dialogue<'a> {
             vec![row],
             self.model,
             options,
+            &mut limits,
             on_piece,
         );
         let generation = match outcome.map(|mut done| done.pop()) {

@@ -1,7 +1,9 @@
 //! Generation: prompts in, tokens and text out, over any [`LanguageModel`].
 
 mod dialogue;
+mod limits;
 mod options;
+mod plan;
 mod row;
 mod run;
 
@@ -10,7 +12,10 @@ use std::ops::ControlFlow;
 use serde::{Deserialize, Serialize};
 
 pub use self::dialogue::Dialogue;
+pub use self::limits::CancelToken;
+use self::limits::Limits;
 pub use self::options::GenerateOptions;
+use self::plan::Plan;
 use self::row::Row;
 use self::run::run;
 use crate::model::{LanguageModel, check_chunks};
@@ -52,6 +57,19 @@ pub struct Generation {
     pub first_logits: Vec<(u32, f32)>,
 }
 
+impl Generation {
+    /// What a request gets that was not begun.
+    fn not_begun(finish: FinishReason) -> Self {
+        Self {
+            tokens: Vec::new(),
+            logprobs: Vec::new(),
+            text: String::new(),
+            finish,
+            first_logits: Vec::new(),
+        }
+    }
+}
+
 /// Why a generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -65,8 +83,10 @@ pub enum FinishReason {
     Length,
     /// The model has no positions left.
     Context,
-    /// The caller said so.
+    /// The caller said so, by the callback or by [`GenerateOptions::cancel`].
     Cancelled,
+    /// [`GenerateOptions::token_budget`] or [`GenerateOptions::time_budget`] was used up.
+    Budget,
 }
 
 /// What is streamed: one token and the text it completed.
@@ -90,6 +110,11 @@ pub fn ignore(_: Piece<'_>) -> ControlFlow<()> {
 /// Continues each request [`GenerateOptions::samples`] times. The samples that run together share one reading of their prompt.
 ///
 /// `on_piece` is called for each token as it comes and may end its row.
+///
+/// When a budget is used up, or the call is cancelled, replies in progress end where they are, with
+/// [`FinishReason::Budget`] or [`FinishReason::Cancelled`]; those that were not begun come back without tokens and with the
+/// same reason. There are always as many replies to each request as were asked for. Requests are begun in their order: one
+/// for whose prompt and first token the budget does not suffice keeps those after it waiting too.
 ///
 /// # Errors
 /// No requests, options out of range, prompts that are empty or leave no room in the context, and what the model refuses.
@@ -118,30 +143,31 @@ pub fn generate(
         model.vocab_size(),
         model.context_length(),
     )?;
+    let mut limits = Limits::start(options);
+    let mut plan = Plan::new(requests.len(), options.samples, options.batch);
     let mut done: Vec<Vec<Generation>> = requests.iter().map(|_| Vec::new()).collect();
-    // A prompt of many samples goes alone if they fill the batch; more samples than that read their
-    // prompt once a batch.
-    let prompts = (options.batch / options.samples).max(1);
-    for (chunk_index, chunk) in requests.chunks(prompts).enumerate() {
-        for first in (0..options.samples).step_by(options.batch) {
-            let samples = options.batch.min(options.samples - first);
-            let tokens: Vec<&[u32]> = chunk
-                .iter()
-                .map(|request| request.tokens.as_slice())
-                .collect();
-            let mut session = model.begin(chunk.len())?;
-            let mut next = session.extend(&tokens)?;
-            let rows: Vec<usize> = (0..chunk.len())
-                .flat_map(|row| std::iter::repeat_n(row, samples))
-                .collect();
-            if samples > 1 {
-                session.select(&rows)?;
-                next = next.select(ndarray::Axis(0), &rows);
-            }
-            let mut states = Vec::with_capacity(rows.len());
-            for (index, &row) in rows.iter().enumerate() {
-                let sample = first + index % samples;
-                let request = chunk_index * prompts + row;
+    let stopped = loop {
+        if let Some(reason) = limits.reached() {
+            break reason;
+        }
+        let Some(wave) = plan.next(|wave| limits.afford(wave.least(requests))) else {
+            break FinishReason::Budget;
+        };
+        let samples = wave.samples.len();
+        let tokens: Vec<&[u32]> = prompts[wave.requests.clone()].to_vec();
+        limits.spend(tokens.iter().map(|prompt| prompt.len()).sum());
+        let mut session = model.begin(tokens.len())?;
+        let mut next = session.extend(&tokens)?;
+        let rows: Vec<usize> = (0..tokens.len())
+            .flat_map(|row| std::iter::repeat_n(row, samples))
+            .collect();
+        if samples > 1 {
+            session.select(&rows)?;
+            next = next.select(ndarray::Axis(0), &rows);
+        }
+        let mut states = Vec::with_capacity(rows.len());
+        for request in wave.requests {
+            for sample in wave.samples.clone() {
                 states.push(Row::new(
                     text,
                     &requests[request],
@@ -149,12 +175,23 @@ pub fn generate(
                     options,
                 )?);
             }
-            for (request, generation) in
-                run(session.as_mut(), next, states, model, options, on_piece)?
-            {
-                done[request].push(generation);
-            }
         }
+        let ended = run(
+            session.as_mut(),
+            next,
+            states,
+            model,
+            options,
+            &mut limits,
+            on_piece,
+        )?;
+        for (request, generation) in ended {
+            done[request].push(generation);
+        }
+    };
+    for replies in &mut done {
+        // Nothing is missing where the loop ended because all were done.
+        replies.resize_with(options.samples, || Generation::not_begun(stopped));
     }
     Ok(done)
 }

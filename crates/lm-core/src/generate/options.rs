@@ -1,7 +1,10 @@
 //! What is asked of a generation.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
+use super::CancelToken;
 use crate::model::MAX_ROWS;
 use crate::sampling::Sampling;
 use crate::tokenizer::StopStrings;
@@ -27,6 +30,18 @@ pub struct GenerateOptions {
     pub batch: usize,
     /// How many of the first step's largest logits to keep; none unless set.
     pub first_logits: usize,
+    /// Most tokens of the whole call: those of each prompt as often as it is read, and those generated. Never exceeded.
+    /// No limit unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_budget: Option<usize>,
+    /// Time for the whole call, in JSON a number of seconds. Looked at before each pass of the model, so that the call takes
+    /// at most one pass longer. No limit unless set.
+    #[serde(with = "seconds", skip_serializing_if = "Option::is_none")]
+    pub time_budget: Option<Duration>,
+    /// Stops the call when cancelled, before the next pass of the model. Not part of the options' JSON: it belongs to a
+    /// process, and says nothing about what is generated.
+    #[serde(skip)]
+    pub cancel: Option<CancelToken>,
 }
 
 impl Default for GenerateOptions {
@@ -40,6 +55,9 @@ impl Default for GenerateOptions {
             ignore_stop_tokens: false,
             batch: 16,
             first_logits: 0,
+            token_budget: None,
+            time_budget: None,
+            cancel: None,
         }
     }
 }
@@ -63,7 +81,86 @@ impl GenerateOptions {
             let expected = format!("at most {MAX_ROWS}");
             return Err(Error::argument("batch", expected, self.batch));
         }
+        // Each gets an entry in the result, whether it is begun or not.
+        if self.samples > MAX_ROWS {
+            let expected = format!("at most {MAX_ROWS}");
+            return Err(Error::argument("samples", expected, self.samples));
+        }
         StopStrings::new(self.stop.iter().map(String::as_str))?;
         self.sampling.check()
+    }
+}
+
+/// A [`Duration`] as a number of seconds.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        duration
+            .as_ref()
+            .map(Duration::as_secs_f64)
+            .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let read = |seconds: f64| {
+            Duration::try_from_secs_f64(seconds)
+                .map_err(|_| D::Error::custom(format!("expected seconds from 0, found {seconds}")))
+        };
+        Option::<f64>::deserialize(deserializer)?
+            .map(read)
+            .transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_before_are_read_and_written_as_before() {
+        let before = r#"{"max_new_tokens":5,"sampling":{"temperature":0.0,"top_k":null,"top_p":null,"min_p":null,"repetition_penalty":1.0},"samples":1,"seed":0,"stop":[],"ignore_stop_tokens":false,"batch":16,"first_logits":0}"#;
+        let options: GenerateOptions = serde_json::from_str(before).unwrap();
+        let expected = GenerateOptions {
+            max_new_tokens: 5,
+            ..GenerateOptions::default()
+        };
+        assert_eq!(options, expected);
+        assert_eq!(serde_json::to_string(&options).unwrap(), before);
+    }
+
+    #[test]
+    fn budgets_survive_json_and_the_token_stays_behind() {
+        let options = GenerateOptions {
+            token_budget: Some(7),
+            time_budget: Some(Duration::from_millis(1500)),
+            ..GenerateOptions::default()
+        };
+        let cancellable = GenerateOptions {
+            cancel: Some(CancelToken::new()),
+            ..options.clone()
+        };
+        assert_ne!(options, cancellable);
+        let json = serde_json::to_value(&cancellable).unwrap();
+        assert_eq!(json["token_budget"], 7);
+        assert_eq!(json["time_budget"], 1.5);
+        assert!(json.get("cancel").is_none());
+        let read: GenerateOptions = serde_json::from_value(json).unwrap();
+        assert_eq!(read, options);
+        let error = serde_json::from_str::<GenerateOptions>(r#"{"time_budget": -1}"#).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("expected seconds from 0, found -1"),
+            "{error}"
+        );
     }
 }
