@@ -15,6 +15,7 @@ mod model;
 mod patch;
 mod provenance;
 pub mod sampling;
+pub mod score;
 mod sites;
 pub mod spec;
 mod text;
@@ -38,6 +39,7 @@ pub use model::{
 pub use patch::{Patch, PatchAction};
 pub use provenance::Provenance;
 pub use sampling::{RowKey, Sampling};
+pub use score::{ScoreOptions, check_score_many};
 pub use sites::{Capture, Captured, Positions, Site};
 pub use spec::DecoderSpec;
 pub use text::{ChatOptions, EncodedChat, Prompt, TextInterface};

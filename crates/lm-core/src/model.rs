@@ -17,6 +17,7 @@ use crate::generate::{FinishReason, GenerateOptions};
 use crate::heads::HeadAblation;
 use crate::kv_heads::KvAblation;
 use crate::patch::Patch;
+use crate::score::{self, ScoreOptions};
 use crate::sites::{Capture, Captured, Positions};
 use crate::{Error, Result, logits};
 
@@ -107,6 +108,24 @@ pub trait LanguageModel: Send + Sync {
             }
         }
         Ok(scores)
+    }
+
+    /// [`LanguageModel::score`] of each of `continuations`, in their order, at the price of their distinct beginnings: the
+    /// prefix is read once, and so is every token that several continuations have in common.
+    ///
+    /// Equal to scoring one by one up to the engine's rounding, which may depend on which rows run together. The default
+    /// works on a session; an engine that knows better may replace it.
+    ///
+    /// # Errors
+    /// Those of [`LanguageModel::score`], the row named being the continuation's place in the list; an empty list; options
+    /// out of range.
+    fn score_many(
+        &self,
+        prefix: &[u32],
+        continuations: &[&[u32]],
+        options: &ScoreOptions,
+    ) -> Result<Vec<Vec<f64>>> {
+        score::score_many(self, prefix, continuations, options)
     }
 }
 

@@ -1,0 +1,234 @@
+//! Scores of many continuations: equal to one by one, and no token read twice.
+#![allow(missing_docs)]
+
+mod scripted;
+
+use std::collections::BTreeSet;
+
+use lm_core::{LanguageModel, ScoreOptions, check_score_many};
+use proptest::prelude::*;
+use scripted::{Call, Scripted};
+
+const PREFIX: [u32; 3] = [5, 6, 7];
+
+fn slices(continuations: &[Vec<u32>]) -> Vec<&[u32]> {
+    continuations.iter().map(Vec::as_slice).collect()
+}
+
+fn of(batch: usize) -> ScoreOptions {
+    ScoreOptions { batch }
+}
+
+fn one_by_one(model: &Scripted, continuations: &[Vec<u32>]) -> Vec<Vec<u64>> {
+    let score = |continuation: &Vec<u32>| model.score(&PREFIX, continuation).unwrap();
+    bits(&continuations.iter().map(score).collect::<Vec<_>>())
+}
+
+fn bits(scores: &[Vec<f64>]) -> Vec<Vec<u64>> {
+    let row = |scores: &Vec<f64>| scores.iter().map(|score| score.to_bits()).collect();
+    scores.iter().map(row).collect()
+}
+
+/// Distinct beginnings that something comes after.
+fn must_be_read(continuations: &[Vec<u32>]) -> usize {
+    let beginnings = |tokens: &Vec<u32>| {
+        (1..tokens.len())
+            .map(|end| tokens[..end].to_vec())
+            .collect::<Vec<_>>()
+    };
+    continuations
+        .iter()
+        .flat_map(beginnings)
+        .collect::<BTreeSet<_>>()
+        .len()
+}
+
+fn most_rows(calls: &[Call]) -> usize {
+    let rows = |call: &Call| match call {
+        Call::Begin(rows) => *rows,
+        Call::Select(rows) => rows.len(),
+        Call::Extend(lengths) | Call::Rewind(lengths) => lengths.len(),
+    };
+    calls.iter().map(rows).max().unwrap_or(0)
+}
+
+fn tokens_fed(calls: &[Call]) -> usize {
+    let fed = |call: &Call| match call {
+        Call::Extend(lengths) => lengths.iter().sum(),
+        _ => 0,
+    };
+    calls.iter().map(fed).sum()
+}
+
+#[test]
+fn the_prefix_and_common_beginnings_are_read_once() {
+    let model = Scripted::of(30);
+    let continuations = [
+        vec![1, 2, 3],
+        vec![1, 2, 4],
+        vec![1, 2],
+        vec![9],
+        vec![1, 8, 8, 8],
+        vec![1, 2, 3],
+    ];
+    let found = model
+        .score_many(&PREFIX, &slices(&continuations), &of(8))
+        .unwrap();
+    assert_eq!(
+        model.calls(),
+        [
+            Call::Begin(1),
+            Call::Extend(vec![3]),
+            // 1; then 1 2 and 1 8; then 1 8 8. No last token is read.
+            Call::Extend(vec![1]),
+            Call::Select(vec![0, 0]),
+            Call::Extend(vec![1, 1]),
+            Call::Select(vec![1]),
+            Call::Extend(vec![1]),
+        ]
+    );
+    assert_eq!(bits(&found), one_by_one(&model, &continuations));
+}
+
+/// With one row at a time the session goes back to where the paths part.
+#[test]
+fn a_batch_of_one_goes_back_instead_of_reading_again() {
+    let model = Scripted::of(30);
+    let continuations = [vec![1, 2, 3], vec![1, 4, 3], vec![2, 4]];
+    let found = model
+        .score_many(&PREFIX, &slices(&continuations), &of(1))
+        .unwrap();
+    let calls = model.calls();
+    assert_eq!(most_rows(&calls), 1);
+    assert_eq!(tokens_fed(&calls), 3 + 4);
+    assert!(calls.contains(&Call::Rewind(vec![4])), "{calls:?}");
+    assert_eq!(bits(&found), one_by_one(&model, &continuations));
+}
+
+#[test]
+fn ten_thousand_candidates_of_a_shared_alphabet() {
+    let model = Scripted::of(10);
+    // The numbers 0000 to 9999: 10 + 100 + 1,000 beginnings instead of 30,000.
+    let candidates: Vec<Vec<u32>> = (0..10_000_u32)
+        .map(|number| [1000, 100, 10, 1].map(|place| number / place % 10).to_vec())
+        .collect();
+    let found = model
+        .score_many(&PREFIX, &slices(&candidates), &ScoreOptions::default())
+        .unwrap();
+    let calls = model.calls();
+    assert_eq!(tokens_fed(&calls), 3 + 1_110);
+    assert_eq!(most_rows(&calls), 60);
+    // Wide batches, not one row after the other: per digit its own step, then two parts of two steps.
+    let passes = calls
+        .iter()
+        .filter(|call| matches!(call, Call::Extend(_)))
+        .count();
+    assert_eq!(passes, 1 + 10 * (1 + 2 * 2));
+    let sample: Vec<usize> = (0..10_000).step_by(997).collect();
+    let expected = one_by_one(
+        &model,
+        &sample
+            .iter()
+            .map(|&at| candidates[at].clone())
+            .collect::<Vec<_>>(),
+    );
+    for (&at, expected) in sample.iter().zip(&expected) {
+        assert_eq!(&bits(&found[at..=at])[0], expected);
+    }
+    // There is nothing else that four digits could be.
+    let all: f64 = found
+        .iter()
+        .map(|scores| scores.iter().sum::<f64>().exp())
+        .sum();
+    assert!((all - 1.0).abs() < 1e-5, "{all}");
+}
+
+/// As deep as a thread's stack would not be.
+#[test]
+fn long_continuations_that_part_late() {
+    struct Short;
+    impl LanguageModel for Short {
+        fn vocab_size(&self) -> usize {
+            8
+        }
+        fn next_logits(&self, tokens: &[u32]) -> lm_core::Result<ndarray::Array1<f32>> {
+            Ok((0..8).map(|id| (id + tokens.len() % 3) as f32).collect())
+        }
+    }
+    let mut continuations = vec![vec![1; 3_000]; 3];
+    for (token, continuation) in (0..).zip(&mut continuations) {
+        continuation.extend([token, 1]);
+    }
+    let found = Short
+        .score_many(&PREFIX, &slices(&continuations), &of(1))
+        .unwrap();
+    for (found, continuation) in found.iter().zip(&continuations) {
+        assert_eq!(found, &Short.score(&PREFIX, continuation).unwrap());
+    }
+}
+
+#[test]
+fn what_is_refused_names_the_continuation() {
+    let mut model = Scripted::of(10);
+    model.context = Some(6);
+    let refused = |prefix: &[u32], continuations: &[&[u32]]| {
+        let error = model
+            .score_many(prefix, continuations, &of(2))
+            .unwrap_err()
+            .to_string();
+        let checked = check_score_many(prefix, continuations, 10, Some(6));
+        assert_eq!(checked.unwrap_err().to_string(), error);
+        error
+    };
+    assert_eq!(
+        refused(&PREFIX, &[]),
+        "list of continuations is empty, expected at least one continuation"
+    );
+    assert_eq!(
+        refused(&[], &[&[1]]),
+        "prefix is empty, expected at least one token"
+    );
+    assert_eq!(
+        refused(&PREFIX, &[&[1], &[]]),
+        "continuation 1 is empty, expected at least one token"
+    );
+    assert_eq!(
+        refused(&PREFIX, &[&[1], &[2], &[1, 10]]),
+        "row 2, position 4: token id 10, but the vocabulary has 10 entries"
+    );
+    assert_eq!(
+        refused(&PREFIX, &[&[1, 2, 3], &[1, 2, 3, 4]]),
+        "row 1: 7 tokens, but the model's context holds 6"
+    );
+    assert_eq!(
+        refused(&[1, 11], &[&[1]]),
+        "row 0, position 1: token id 11, but the vocabulary has 10 entries"
+    );
+    for batch in [0, usize::MAX] {
+        let error = model.score_many(&PREFIX, &[&[1]], &of(batch)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("batch: expected from 1 to 1048576, found {batch}")
+        );
+    }
+    assert_eq!(model.calls(), []);
+    // As long as the context is long enough.
+    model.score_many(&PREFIX, &[&[1, 2, 3]], &of(2)).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn scores_equal_those_one_by_one(
+        continuations in prop::collection::vec(prop::collection::vec(0..4_u32, 1..7), 1..40),
+        batch in 1..9_usize,
+    ) {
+        let model = Scripted::of(12);
+        let found = model.score_many(&PREFIX, &slices(&continuations), &of(batch)).unwrap();
+        let calls = model.calls();
+        prop_assert_eq!(tokens_fed(&calls), PREFIX.len() + must_be_read(&continuations));
+        prop_assert!(most_rows(&calls) <= batch);
+        prop_assert_eq!(bits(&found), one_by_one(&model, &continuations));
+    }
+}
