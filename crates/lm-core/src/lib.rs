@@ -4,6 +4,7 @@
     doc = "The traits, readers and text code of lm-core, without its libtorch engine (feature `torch`)."
 )]
 
+mod capture_file;
 pub mod chat;
 mod error;
 mod family;
@@ -24,6 +25,7 @@ pub mod tokenizer;
 pub mod torch;
 pub mod weights;
 
+pub use capture_file::{CaptureFile, capture_to_file};
 pub use chat::{Conversation, Message, Role};
 pub use error::{Error, Result};
 pub use generate::{

@@ -2,6 +2,8 @@
 //!
 //! Nothing is kept unless it is named. The shape of every site is written at the site.
 
+use std::fmt;
+
 use ndarray::{Array2, ArrayView3};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +31,20 @@ pub enum Site {
     /// [`Captured::weights`] gives it three axes. Only read, never written: [`HeadAblation`](crate::HeadAblation) changes
     /// attention. Asking for it costs the fused kernel of that layer.
     AttentionWeights(usize),
+}
+
+/// As tensors are named: `hidden.3`, `head_output.0`, `final_norm`.
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hidden(index) => write!(f, "hidden.{index}"),
+            Self::HeadOutput(layer) => write!(f, "head_output.{layer}"),
+            Self::AttentionOutput(layer) => write!(f, "attention_output.{layer}"),
+            Self::MlpOutput(layer) => write!(f, "mlp_output.{layer}"),
+            Self::FinalNorm => f.write_str("final_norm"),
+            Self::AttentionWeights(layer) => write!(f, "attention_weights.{layer}"),
+        }
+    }
 }
 
 impl Site {
@@ -84,7 +100,6 @@ pub enum Positions {
 
 impl Positions {
     /// Those of the tokens `start..start + count` of a row, counted from `start`.
-    #[cfg_attr(not(feature = "torch"), allow(dead_code, reason = "for engines"))]
     pub(crate) fn within(&self, start: usize, count: usize) -> Vec<usize> {
         match self {
             Self::Last => (count.saturating_sub(1)..count).collect(),
@@ -116,7 +131,6 @@ impl Positions {
     }
 
     /// Refuses positions that a whole row of so many tokens does not have.
-    #[cfg_attr(not(feature = "torch"), allow(dead_code, reason = "for engines"))]
     pub(crate) fn check_row(&self, row: usize, tokens: usize) -> Result<()> {
         match self {
             Self::At(list) => match list.iter().find(|position| **position >= tokens) {
