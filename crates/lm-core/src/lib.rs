@@ -4,10 +4,12 @@
     doc = "The traits, readers and text code of lm-core, without its libtorch engine (feature `torch`)."
 )]
 
+mod adapter;
 mod capture_file;
 pub mod chat;
 mod error;
 mod family;
+mod files;
 pub mod generate;
 mod heads;
 mod kv_heads;
@@ -25,6 +27,7 @@ pub mod tokenizer;
 pub mod torch;
 pub mod weights;
 
+pub use adapter::{Adapter, AdapterConfig, LowRank, Targets};
 pub use capture_file::{CaptureFile, capture_to_file};
 pub use chat::{Conversation, Message, Role};
 pub use error::{Error, Result};
@@ -47,5 +50,5 @@ pub use spec::DecoderSpec;
 pub use text::{ChatOptions, EncodedChat, Prompt, TextInterface};
 pub use tokenizer::ContentPolicy;
 #[cfg(feature = "torch")]
-pub use torch::{Device, Dtype, LoadOptions, TorchModel};
+pub use torch::{Adapted, Device, Dtype, LoadOptions, TorchModel};
 pub use weights::Checkpoint;

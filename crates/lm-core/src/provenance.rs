@@ -12,6 +12,9 @@ pub struct Provenance {
     pub model: Option<String>,
     /// SHA-256 over the dequantised weights; see [`Checkpoint::model_hash`](crate::Checkpoint::model_hash).
     pub model_hash: Option<String>,
+    /// [`Adapter::hash`](crate::Adapter::hash) of each adapter that is on or merged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<String>,
     /// Family of the decoder.
     pub family: Option<String>,
     /// SHA-256 of the tokenizer's pipeline.
@@ -37,6 +40,7 @@ impl Provenance {
             tool: concat!("lm-core ", env!("CARGO_PKG_VERSION")).to_owned(),
             model: None,
             model_hash: None,
+            adapters: Vec::new(),
             family: None,
             tokenizer_hash: None,
             template_hash: None,

@@ -28,9 +28,7 @@ mod source;
 use std::path::Path;
 
 pub(crate) use config::{ConfigSource, JsonConfig, MetadataConfig, short};
-#[cfg(feature = "torch")]
-pub(crate) use source::Transform;
-pub(crate) use source::{Rows, Source};
+pub(crate) use source::{Rows, Source, Transform};
 
 use crate::spec::{DecoderSpec, Part};
 use crate::weights::read_json;

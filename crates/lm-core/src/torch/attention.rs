@@ -7,15 +7,16 @@ use super::edits::{Edits, LayerEdit};
 use super::layers::{Linear, Norm};
 use super::layout::Layout;
 use super::mask::AttentionMask;
+use super::overlay::Overlay;
 use super::prefix::{self, SplitMask, Stored};
 use super::rotary::{Angles, Rotary};
 use super::taps::Taps;
 use crate::Result;
 use crate::sites::Site;
-use crate::spec::{AttentionSpec, QkNorm};
+use crate::spec::{AttentionSpec, LayerPart, QkNorm};
 
 /// Projections of a block's attention.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Attention {
     pub(super) query: Linear,
     pub(super) key: Linear,
@@ -35,6 +36,7 @@ pub(super) struct Shared<'a> {
     pub(super) split: Option<SplitMask>,
     pub(super) edits: &'a Edits,
     pub(super) layout: Layout,
+    pub(super) overlay: &'a Overlay,
 }
 
 impl Shared<'_> {
@@ -67,6 +69,7 @@ impl Shared<'_> {
             split: self.split.as_ref().map(split).transpose()?,
             edits: self.edits,
             layout: self.layout.clone(),
+            overlay: self.overlay,
         })
     }
 }
@@ -82,9 +85,8 @@ impl Attention {
         cache: Option<&mut KvCache>,
         taps: &mut Taps<'_>,
     ) -> Result<Tensor> {
-        let (rows, width, _) = x.size3()?;
-        let mut query = self.queries(x, shared)?;
-        let (mut key, mut value) = self.keys_and_values(x, shared)?;
+        let mut query = self.queries(layer, x, shared)?;
+        let (mut key, mut value) = self.keys_and_values(layer, x, shared)?;
         let edit = shared.edits.of(layer);
         if let Some(edit) = edit {
             [query, key, value] = edit.inputs([query, key, value])?;
@@ -109,27 +111,48 @@ impl Attention {
         } else {
             self.heads(&query, &stored, shared, edit)?
         };
-        let joined = heads.f_transpose(1, 2)?.f_reshape([rows, width, -1])?;
-        let joined = taps.pass(Site::HeadOutput(layer), joined)?;
-        self.output.forward(&joined)
+        let joined = taps.pass(Site::HeadOutput(layer), joined(&heads)?)?;
+        shared
+            .overlay
+            .linear(layer, LayerPart::Output, &self.output, &joined)
     }
 
     /// Queries of `x`, `[row, head, position, head_dim]`, with norm and rotary embedding.
-    pub(super) fn queries(&self, x: &Tensor, shared: &Shared<'_>) -> Result<Tensor> {
+    pub(super) fn queries(&self, layer: usize, x: &Tensor, shared: &Shared<'_>) -> Result<Tensor> {
         let norm = self.qk_norm.as_ref().map(|(norm, _)| norm);
-        self.turned(&self.query.forward(x)?, self.spec.heads, norm, shared)
+        let projected = shared
+            .overlay
+            .linear(layer, LayerPart::Query, &self.query, x)?;
+        self.turned(&projected, self.spec.heads, norm, shared)
     }
 
     /// Keys and values of `x`, `[row, kv_head, position, head_dim]`, keys with norm and rotary embedding.
     pub(super) fn keys_and_values(
         &self,
+        layer: usize,
         x: &Tensor,
         shared: &Shared<'_>,
     ) -> Result<(Tensor, Tensor)> {
+        let project =
+            |part: LayerPart, linear: &Linear| shared.overlay.linear(layer, part, linear, x);
         let norm = self.qk_norm.as_ref().map(|(_, norm)| norm);
-        let key = self.turned(&self.key.forward(x)?, self.spec.kv_heads, norm, shared)?;
-        let value = self.by_head(&self.value.forward(x)?, self.spec.kv_heads)?;
+        let key = project(LayerPart::Key, &self.key)?;
+        let key = self.turned(&key, self.spec.kv_heads, norm, shared)?;
+        let value = project(LayerPart::Value, &self.value)?;
+        let value = self.by_head(&value, self.spec.kv_heads)?;
         Ok((key, value.f_transpose(1, 2)?))
+    }
+
+    /// What the heads `[row, head, position, head_dim]` become in the residual.
+    pub(super) fn projected(
+        &self,
+        layer: usize,
+        heads: &Tensor,
+        shared: &Shared<'_>,
+    ) -> Result<Tensor> {
+        shared
+            .overlay
+            .linear(layer, LayerPart::Output, &self.output, &joined(heads)?)
     }
 
     /// `[row, position, head · head_dim]` with an axis for heads.
@@ -304,6 +327,12 @@ impl Attention {
         let means = mask.means(&values, heads.size4()?.2)?;
         Ok(heads.f_index_copy(1, &index(uniform.to_vec())?, &means)?)
     }
+}
+
+/// `[row, head, position, head_dim]` to `[row, position, head · head_dim]`.
+pub(super) fn joined(heads: &Tensor) -> Result<Tensor> {
+    let (rows, _, width, _) = heads.size4()?;
+    Ok(heads.f_transpose(1, 2)?.f_reshape([rows, width, -1])?)
 }
 
 /// Keys or values, one for each of the heads of `query`.

@@ -9,6 +9,7 @@ use super::frozen::Frozen;
 use super::layers::{Mlp, Norm};
 use super::layout::{Layout, Step};
 use super::mask::AttentionMask;
+use super::overlay::Overlay;
 use super::prefix::SplitMask;
 use super::rotary::Rotary;
 use super::taps::Taps;
@@ -17,7 +18,7 @@ use crate::sites::Site;
 use crate::spec::{BlockKind, DecoderSpec};
 
 /// Weights and arithmetic of a model.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Decoder {
     pub(super) spec: DecoderSpec,
     /// `[vocab, hidden]`.
@@ -38,7 +39,7 @@ pub(super) struct Decoder {
 }
 
 /// One layer. Which norms there are follows from its [`BlockKind`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Block {
     pub(super) kind: BlockKind,
     pub(super) attention_norm: Option<Norm>,
@@ -57,6 +58,7 @@ pub(super) struct Input<'a> {
     pub(super) layout: &'a Layout,
     pub(super) step: &'a Step,
     pub(super) edits: &'a Edits,
+    pub(super) overlay: &'a Overlay,
 }
 
 impl Block {
@@ -72,7 +74,7 @@ impl Block {
         let normed = self.read(x)?;
         let read = normed.as_ref().unwrap_or(x);
         let attended = self.attention.forward(layer, read, shared, cache, taps)?;
-        self.after_attention(layer, (x, read), attended, taps)
+        self.after_attention(layer, (x, read), attended, shared.overlay, taps)
     }
 
     /// What the attention reads, if it is not `x` itself.
@@ -86,16 +88,17 @@ impl Block {
         layer: usize,
         (x, read): (&Tensor, &Tensor),
         attended: Tensor,
+        overlay: &Overlay,
         taps: &mut Taps<'_>,
     ) -> Result<Tensor> {
         let post = normed(self.attention_post_norm.as_ref(), &attended)?;
         let attended = taps.pass(Site::AttentionOutput(layer), post.unwrap_or(attended))?;
         let (after, fed) = match self.kind {
-            BlockKind::ParallelSharedNorm => (None, self.mlp.forward(read)?),
-            BlockKind::ParallelOwnNorms => (None, self.fed(x)?),
+            BlockKind::ParallelSharedNorm => (None, self.mlp.forward(layer, read, overlay)?),
+            BlockKind::ParallelOwnNorms => (None, self.fed(layer, x, overlay)?),
             BlockKind::PreNorm | BlockKind::PostNorm | BlockKind::SandwichNorm => {
                 let after = x.f_add(&attended)?;
-                let fed = self.fed(&after)?;
+                let fed = self.fed(layer, &after, overlay)?;
                 (Some(after), fed)
             }
         };
@@ -109,9 +112,10 @@ impl Block {
     }
 
     /// The feed-forward part, after its norm if it has one.
-    fn fed(&self, x: &Tensor) -> Result<Tensor> {
+    fn fed(&self, layer: usize, x: &Tensor, overlay: &Overlay) -> Result<Tensor> {
         let normed = normed(self.mlp_norm.as_ref(), x)?;
-        self.mlp.forward(normed.as_ref().unwrap_or(x))
+        let read = normed.as_ref().unwrap_or(x);
+        self.mlp.forward(layer, read, overlay)
     }
 }
 
@@ -173,6 +177,7 @@ impl Decoder {
                 mask: AttentionMask::new(&mask, width, input.layout.slots(), self.device)?,
                 edits: input.edits,
                 layout: input.layout.clone(),
+                overlay: input.overlay,
             };
             shared.push((window, of_window));
         }

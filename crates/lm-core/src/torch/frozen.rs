@@ -13,6 +13,8 @@ use tch::Tensor;
 /// * no code of the crate makes a `shallow_clone` or a view of a weight and then writes to it, and no weight requires
 ///   gradients, so autograd keeps no state in it;
 /// * libtorch's reference counts are atomic, and its operators only read their inputs.
+///
+/// A clone shares the storage, and is as frozen.
 #[derive(Debug)]
 pub(super) struct Frozen(Tensor);
 
@@ -22,6 +24,12 @@ unsafe impl Sync for Frozen {}
 impl Frozen {
     pub(super) fn new(tensor: Tensor) -> Self {
         Self(tensor)
+    }
+}
+
+impl Clone for Frozen {
+    fn clone(&self) -> Self {
+        Self(self.0.shallow_clone())
     }
 }
 

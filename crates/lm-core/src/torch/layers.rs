@@ -3,11 +3,12 @@
 use tch::{Kind, Tensor};
 
 use super::frozen::Frozen;
+use super::overlay::Overlay;
 use crate::Result;
-use crate::spec::{Activation, NormKind, NormSpec};
+use crate::spec::{Activation, LayerPart, NormKind, NormSpec};
 
 /// `x · Wᵀ + b`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Linear {
     /// `[out, in]`.
     pub(super) weight: Frozen,
@@ -23,7 +24,7 @@ impl Linear {
 }
 
 /// A norm over the last axis.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Norm {
     /// `[width]`.
     pub(super) weight: Frozen,
@@ -62,7 +63,7 @@ impl Norm {
 }
 
 /// Feed-forward part of a block.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Mlp {
     /// Of a gated one.
     pub(super) gate: Option<Linear>,
@@ -73,13 +74,16 @@ pub(super) struct Mlp {
 
 impl Mlp {
     /// `[…, hidden]` to the same shape.
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let up = self.up.forward(x)?;
+    pub(super) fn forward(&self, layer: usize, x: &Tensor, overlay: &Overlay) -> Result<Tensor> {
+        let project = |part: LayerPart, linear: &Linear| overlay.linear(layer, part, linear, x);
+        let up = project(LayerPart::Up, &self.up)?;
         let inner = match &self.gate {
-            Some(gate) => self.activate(&gate.forward(x)?)?.f_mul(&up)?,
+            Some(gate) => self
+                .activate(&project(LayerPart::Gate, gate)?)?
+                .f_mul(&up)?,
             None => self.activate(&up)?,
         };
-        self.down.forward(&inner)
+        overlay.linear(layer, LayerPart::Down, &self.down, &inner)
     }
 
     fn activate(&self, x: &Tensor) -> Result<Tensor> {

@@ -2,6 +2,7 @@
 //!
 //! Nothing of `tch` is in the public interface; everything goes in and out as token ids and `ndarray`s of `f32`.
 
+mod adapted;
 mod attention;
 mod cache;
 mod decoder;
@@ -11,8 +12,10 @@ mod host;
 mod layers;
 mod layout;
 mod load;
+mod lora;
 mod mask;
 mod options;
+mod overlay;
 mod prefix;
 mod rotary;
 mod session;
@@ -20,15 +23,19 @@ mod sweep;
 mod taps;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ndarray::{Array1, Array2, ArrayView2};
 
+pub use adapted::Adapted;
 pub use options::{Device, Dtype, LoadOptions};
 
 use self::decoder::{Decoder, Input, Last};
 use self::edits::Edits;
 use self::host::{from_array2, to_array2};
 use self::layout::Layout;
+use self::lora::Adapters;
+use self::overlay::Overlay;
 use self::session::TorchSession;
 use self::taps::{Patches, Taps};
 use crate::chat::Conversation;
@@ -56,9 +63,11 @@ const SCORED_AT_ONCE: usize = 128;
 pub struct TorchModel {
     // Dropped in this order: the decoder's tensors may be views of the checkpoint's mapped files.
     decoder: Decoder,
-    text: Option<TextInterface>,
+    text: Option<Arc<TextInterface>>,
     options: LoadOptions,
-    checkpoint: Checkpoint,
+    /// Hashes of the adapters that are merged into the weights.
+    adapters: Vec<String>,
+    checkpoint: Arc<Checkpoint>,
 }
 
 impl TorchModel {
@@ -79,7 +88,7 @@ impl TorchModel {
         options.device.find()?;
         let checkpoint = Checkpoint::open(model)?;
         let text = if checkpoint.has_tokenizer() {
-            Some(TextInterface::open(&checkpoint)?)
+            Some(Arc::new(TextInterface::open(&checkpoint)?))
         } else {
             None
         };
@@ -87,7 +96,8 @@ impl TorchModel {
             decoder: load::decoder(&checkpoint, options)?,
             text,
             options,
-            checkpoint,
+            adapters: Vec::new(),
+            checkpoint: Arc::new(checkpoint),
         })
     }
 
@@ -127,7 +137,7 @@ impl TorchModel {
     /// # Errors
     /// What reading the weights may meet.
     pub fn provenance(&self) -> Result<Provenance> {
-        let text = self.text.as_ref();
+        let text = self.text.as_deref();
         Ok(Provenance {
             model: self
                 .checkpoint
@@ -135,6 +145,7 @@ impl TorchModel {
                 .file_name()
                 .map(|name| name.to_string_lossy().into_owned()),
             model_hash: Some(self.checkpoint.model_hash()?.to_owned()),
+            adapters: self.adapters.clone(),
             family: Some(self.decoder.spec.family.clone()),
             tokenizer_hash: text.map(|text| text.tokenizer().hash().to_owned()),
             template_hash: text
@@ -154,6 +165,7 @@ impl TorchModel {
         prompts: &[&[u32]],
         (edits, patches): &(Edits, Patches),
         capture: &Capture,
+        overlay: &Overlay,
     ) -> Result<(Last, Vec<Captured>)> {
         let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
         let (layout, step) = Layout::new(prompts.len()).extended(&lengths);
@@ -165,6 +177,7 @@ impl TorchModel {
                 layout: &layout,
                 step: &step,
                 edits,
+                overlay,
             },
             None,
             &mut taps,
@@ -174,6 +187,111 @@ impl TorchModel {
 
     fn decoder(&self) -> &Decoder {
         &self.decoder
+    }
+
+    /// [`OpenModel::run`] under adapters.
+    fn run_with(
+        &self,
+        prompts: &[&[u32]],
+        run: &Run,
+        adapters: Option<&Adapters>,
+    ) -> Result<RunOutput> {
+        model::require_rows(prompts.len())?;
+        let spec = &self.decoder.spec;
+        model::check_chunks(
+            prompts,
+            &vec![0; prompts.len()],
+            spec.vocab_size,
+            Some(spec.context_length),
+        )?;
+        run.capture.check(&spec.shape())?;
+        for (row, prompt) in prompts.iter().enumerate() {
+            for positions in [&run.capture.positions, &run.logits] {
+                positions.check_row(row, prompt.len())?;
+            }
+        }
+        let overlay = self.overlay(adapters, prompts.len())?;
+        let change = self.prepared(&run.intervention)?;
+        change.1.check(&vec![0; prompts.len()], prompts, false)?;
+        let _no_grad = tch::no_grad_guard();
+        let (last, captured) = self.whole(prompts, &change, &run.capture, &overlay)?;
+        let width = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+        let mut logits = Vec::with_capacity(prompts.len());
+        for (row, prompt) in prompts.iter().enumerate() {
+            let pads = width - prompt.len();
+            let within = run.logits.within(0, prompt.len());
+            let indices: Vec<i64> = within.iter().map(|index| (pads + index) as i64).collect();
+            logits.push(to_array2(&last.logits(&self.decoder, row, &indices)?)?);
+        }
+        Ok(RunOutput { logits, captured })
+    }
+
+    /// [`OpenModel::sweep`] under what adapters add to every row.
+    fn sweep_with(
+        &self,
+        prompts: &[&[u32]],
+        ablations: &[HeadAblation],
+        overlay: &Overlay,
+        found: &mut dyn FnMut(usize, ArrayView2<'_, f32>) -> Result<()>,
+    ) -> Result<()> {
+        model::require_rows(prompts.len())?;
+        let spec = &self.decoder.spec;
+        model::check_chunks(
+            prompts,
+            &vec![0; prompts.len()],
+            spec.vocab_size,
+            Some(spec.context_length),
+        )?;
+        let (layers, heads) = (spec.layers, spec.attention.heads);
+        ablations
+            .iter()
+            .try_for_each(|ablation| ablation.check(layers, heads))?;
+        let _no_grad = tch::no_grad_guard();
+        sweep::sweep(&self.decoder, prompts, ablations, overlay, found)
+    }
+
+    /// [`LanguageModel::score`] under adapters.
+    fn score_with(
+        &self,
+        prefix: &[u32],
+        continuation: &[u32],
+        adapters: Option<&Adapters>,
+    ) -> Result<Vec<f64>> {
+        let spec = &self.decoder.spec;
+        model::check_score(
+            prefix,
+            continuation,
+            spec.vocab_size,
+            Some(spec.context_length),
+        )?;
+        let overlay = self.overlay(adapters, 1)?;
+        let tokens = [prefix, continuation].concat();
+        let _no_grad = tch::no_grad_guard();
+        let nothing = (Edits::default(), Patches::default());
+        let (last, _) = self.whole(&[&tokens], &nothing, &Capture::none(), &overlay)?;
+        let mut scores = Vec::with_capacity(continuation.len());
+        // Logits of a few positions at a time: a long text times a large vocabulary would not fit.
+        for (run, ids) in continuation.chunks(SCORED_AT_ONCE).enumerate() {
+            let first = (prefix.len() - 1 + run * SCORED_AT_ONCE) as i64;
+            let positions: Vec<i64> = (first..first + ids.len() as i64).collect();
+            let logits = to_array2(&last.logits(&self.decoder, 0, &positions)?)?;
+            for (logits, &id) in logits.outer_iter().zip(ids) {
+                scores.extend(
+                    logits
+                        .as_slice()
+                        .and_then(|logits| logits::log_prob(logits, id)),
+                );
+            }
+        }
+        Ok(scores)
+    }
+
+    /// What adapters add to a batch of `rows` rows.
+    fn overlay(&self, adapters: Option<&Adapters>, rows: usize) -> Result<Overlay> {
+        match adapters {
+            Some(adapters) => adapters.overlay(adapters.assigned(rows)?, self.decoder.device),
+            None => Ok(Overlay::default()),
+        }
     }
 
     /// An intervention on the device.
@@ -224,32 +342,7 @@ impl LanguageModel for TorchModel {
     }
 
     fn score(&self, prefix: &[u32], continuation: &[u32]) -> Result<Vec<f64>> {
-        let spec = &self.decoder.spec;
-        model::check_score(
-            prefix,
-            continuation,
-            spec.vocab_size,
-            Some(spec.context_length),
-        )?;
-        let tokens = [prefix, continuation].concat();
-        let _no_grad = tch::no_grad_guard();
-        let nothing = (Edits::default(), Patches::default());
-        let (last, _) = self.whole(&[&tokens], &nothing, &Capture::none())?;
-        let mut scores = Vec::with_capacity(continuation.len());
-        // Logits of a few positions at a time: a long text times a large vocabulary would not fit.
-        for (run, ids) in continuation.chunks(SCORED_AT_ONCE).enumerate() {
-            let first = (prefix.len() - 1 + run * SCORED_AT_ONCE) as i64;
-            let positions: Vec<i64> = (first..first + ids.len() as i64).collect();
-            let logits = to_array2(&last.logits(&self.decoder, 0, &positions)?)?;
-            for (logits, &id) in logits.outer_iter().zip(ids) {
-                scores.extend(
-                    logits
-                        .as_slice()
-                        .and_then(|logits| logits::log_prob(logits, id)),
-                );
-            }
-        }
-        Ok(scores)
+        self.score_with(prefix, continuation, None)
     }
 }
 
@@ -259,33 +352,7 @@ impl OpenModel for TorchModel {
     }
 
     fn run(&self, prompts: &[&[u32]], run: &Run) -> Result<RunOutput> {
-        model::require_rows(prompts.len())?;
-        let spec = &self.decoder.spec;
-        model::check_chunks(
-            prompts,
-            &vec![0; prompts.len()],
-            spec.vocab_size,
-            Some(spec.context_length),
-        )?;
-        run.capture.check(&spec.shape())?;
-        for (row, prompt) in prompts.iter().enumerate() {
-            for positions in [&run.capture.positions, &run.logits] {
-                positions.check_row(row, prompt.len())?;
-            }
-        }
-        let change = self.prepared(&run.intervention)?;
-        change.1.check(&vec![0; prompts.len()], prompts, false)?;
-        let _no_grad = tch::no_grad_guard();
-        let (last, captured) = self.whole(prompts, &change, &run.capture)?;
-        let width = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
-        let mut logits = Vec::with_capacity(prompts.len());
-        for (row, prompt) in prompts.iter().enumerate() {
-            let pads = width - prompt.len();
-            let within = run.logits.within(0, prompt.len());
-            let indices: Vec<i64> = within.iter().map(|index| (pads + index) as i64).collect();
-            logits.push(to_array2(&last.logits(&self.decoder, row, &indices)?)?);
-        }
-        Ok(RunOutput { logits, captured })
+        self.run_with(prompts, run, None)
     }
 
     fn begin_open(
@@ -299,6 +366,7 @@ impl OpenModel for TorchModel {
             rows,
             intervention,
             capture,
+            None,
         )?))
     }
 
@@ -308,20 +376,7 @@ impl OpenModel for TorchModel {
         ablations: &[HeadAblation],
         found: &mut dyn FnMut(usize, ArrayView2<'_, f32>) -> Result<()>,
     ) -> Result<()> {
-        model::require_rows(prompts.len())?;
-        let spec = &self.decoder.spec;
-        model::check_chunks(
-            prompts,
-            &vec![0; prompts.len()],
-            spec.vocab_size,
-            Some(spec.context_length),
-        )?;
-        let (layers, heads) = (spec.layers, spec.attention.heads);
-        ablations
-            .iter()
-            .try_for_each(|ablation| ablation.check(layers, heads))?;
-        let _no_grad = tch::no_grad_guard();
-        sweep::sweep(&self.decoder, prompts, ablations, found)
+        self.sweep_with(prompts, ablations, &Overlay::default(), found)
     }
 
     fn unembed(&self, hidden: ArrayView2<'_, f32>) -> Result<Array2<f32>> {

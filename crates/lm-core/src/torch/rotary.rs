@@ -9,7 +9,7 @@ use crate::Result;
 use crate::spec::{RotaryScaling, RotarySpec, RotaryStyle};
 
 /// Frequencies of the rotated pairs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rotary {
     frequencies: Frequencies,
     /// Cosines and sines are multiplied by this.
@@ -19,7 +19,7 @@ pub(super) struct Rotary {
 }
 
 /// `[dim / 2]`, `f32`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Frequencies {
     Fixed(Frozen),
     /// The first for rows of at most `original` tokens, the second for longer ones.

@@ -8,6 +8,8 @@ use super::decoder::Input;
 use super::edits::Edits;
 use super::host::to_array2;
 use super::layout::Layout;
+use super::lora::{Adapters, Assigned};
+use super::overlay::Overlay;
 use super::taps::{Patches, Taps};
 use crate::Result;
 use crate::model::{self, Intervention, OpenSession, Session};
@@ -21,6 +23,10 @@ pub(super) struct TorchSession<'a> {
     cache: KvCache,
     edits: Edits,
     patches: Patches,
+    /// What the adapters add, whose they are, and which row has which.
+    overlay: Overlay,
+    adapters: Option<&'a Adapters>,
+    assigned: Option<Assigned>,
     capture: Capture,
     captured: Vec<Captured>,
 }
@@ -31,12 +37,17 @@ impl<'a> TorchSession<'a> {
         rows: usize,
         intervention: &Intervention,
         capture: &Capture,
+        adapters: Option<&'a Adapters>,
     ) -> Result<Self> {
         model::require_rows(rows)?;
         let decoder = model.decoder();
         let spec = &decoder.spec;
         capture.check(&spec.shape())?;
         let (edits, patches) = model.prepared(intervention)?;
+        let assigned = match adapters {
+            Some(adapters) => adapters.assigned(rows)?.cloned(),
+            None => None,
+        };
         Ok(Self {
             model,
             layout: Layout::new(rows),
@@ -50,9 +61,24 @@ impl<'a> TorchSession<'a> {
             ),
             edits,
             patches,
+            overlay: overlay(model, adapters, assigned.as_ref())?,
+            adapters,
+            assigned,
             capture: capture.clone(),
             captured: Vec::new(),
         })
+    }
+}
+
+/// What `adapters` add to rows so assigned.
+fn overlay(
+    model: &TorchModel,
+    adapters: Option<&Adapters>,
+    assigned: Option<&Assigned>,
+) -> Result<Overlay> {
+    match adapters {
+        Some(adapters) => adapters.overlay(assigned, model.decoder().device),
+        None => Ok(Overlay::default()),
     }
 }
 
@@ -84,6 +110,7 @@ impl Session for TorchSession<'_> {
             layout: &next,
             step: &step,
             edits: &self.edits,
+            overlay: &self.overlay,
         };
         let mut taps = Taps::new(&self.capture, &self.patches, &spec.shape(), &starts, chunks);
         let last = decoder.forward(&input, Some(&mut self.cache), &mut taps)?;
@@ -98,6 +125,12 @@ impl Session for TorchSession<'_> {
     fn select(&mut self, rows: &[usize]) -> Result<()> {
         model::check_selection(rows, self.layout.rows())?;
         let _no_grad = tch::no_grad_guard();
+        if let Some(assigned) = &self.assigned {
+            let picked = rows.iter().filter_map(|&row| assigned.get(row).copied());
+            let picked: Assigned = picked.collect();
+            self.overlay = overlay(self.model, self.adapters, Some(&picked))?;
+            self.assigned = Some(picked);
+        }
         self.cache.select(rows, &self.layout)?;
         self.layout = self.layout.selected(rows);
         Ok(())

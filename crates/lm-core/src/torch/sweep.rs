@@ -15,6 +15,7 @@ use super::edits::{Edits, LayerEdit};
 use super::host::to_array2;
 use super::layout::Layout;
 use super::mask::AttentionMask;
+use super::overlay::Overlay;
 use super::prefix::{Owners, Prefix, SplitMask, Stored};
 use super::taps::{Patches, Taps};
 use crate::Result;
@@ -22,6 +23,7 @@ use crate::heads::{AblationKind, HeadAblation};
 use crate::kv_heads::KvAblation;
 use crate::model::ModelShape;
 use crate::sites::Capture;
+use crate::spec::LayerPart;
 
 /// Tokens that run through a block together, unless one ablation of one prompt has more.
 const TOKENS_AT_ONCE: usize = 1024;
@@ -31,15 +33,20 @@ const KEPT_BYTES: usize = 1 << 30;
 /// The shortest common beginning worth a stage of its own.
 const SHORTEST_PREFIX: usize = 4;
 
-/// See [`OpenModel::sweep`](crate::OpenModel::sweep); prompts and ablations must have been checked.
+/// See [`OpenModel::sweep`](crate::OpenModel::sweep); prompts and ablations must have been checked, and the overlay be for all
+/// rows.
 pub(super) fn sweep(
     decoder: &Decoder,
     prompts: &[&[u32]],
     ablations: &[HeadAblation],
+    overlay: &Overlay,
     found: &mut dyn FnMut(usize, ArrayView2<'_, f32>) -> Result<()>,
 ) -> Result<()> {
-    let nothing = Edits::default();
-    let sweep = Sweep::new(decoder, prompts, &nothing)?;
+    let still = Still {
+        edits: &Edits::default(),
+        overlay,
+    };
+    let sweep = Sweep::new(decoder, prompts, still)?;
     let layers = decoder.spec.layers;
     let entries: Vec<Entry<'_>> = ablations
         .iter()
@@ -89,6 +96,14 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// What is the same under every ablation.
+#[derive(Clone, Copy)]
+struct Still<'a> {
+    /// None.
+    edits: &'a Edits,
+    overlay: &'a Overlay,
+}
+
 /// Keys and values of the common beginning at one layer.
 type Keys = (Tensor, Tensor);
 
@@ -117,7 +132,7 @@ enum Want {
 }
 
 impl<'a> Sweep<'a> {
-    fn new(decoder: &'a Decoder, prompts: &[&[u32]], nothing: &'a Edits) -> Result<Self> {
+    fn new(decoder: &'a Decoder, prompts: &[&[u32]], still: Still<'a>) -> Result<Self> {
         let common = common_beginning(prompts);
         let by_length = [&decoder.rotary, &decoder.window_rotary]
             .into_iter()
@@ -140,7 +155,7 @@ impl<'a> Sweep<'a> {
         let beginning = match prompts.first() {
             Some(first) if shared > 0 => {
                 let tokens = first.get(..shared).unwrap_or_default();
-                let (stream, keys) = Stream::new(decoder, &[tokens], 0, None, 1, nothing)?;
+                let (stream, keys) = Stream::new(decoder, &[tokens], 0, None, 1, still)?;
                 Some(Beginning { stream, keys })
             }
             _ => None,
@@ -155,13 +170,13 @@ impl<'a> Sweep<'a> {
             let own = prompt.get(shared..).unwrap_or_default();
             longest = longest.max(own.len());
             if !rest.is_empty() && longest * (rest.len() + 1) > TOKENS_AT_ONCE {
-                blocks.push(Stream::new(decoder, &rest, shared, prefix, stride, nothing)?.0);
+                blocks.push(Stream::new(decoder, &rest, shared, prefix, stride, still)?.0);
                 rest.clear();
                 longest = own.len();
             }
             rest.push(own);
         }
-        blocks.push(Stream::new(decoder, &rest, shared, prefix, stride, nothing)?.0);
+        blocks.push(Stream::new(decoder, &rest, shared, prefix, stride, still)?.0);
         Ok(Self {
             decoder,
             beginning,
@@ -313,7 +328,7 @@ impl<'a> Stream<'a> {
         start: usize,
         beginning: Option<&[Keys]>,
         stride: usize,
-        nothing: &'a Edits,
+        still: Still<'a>,
     ) -> Result<(Self, Vec<Keys>)> {
         let rows = chunks.len();
         let mut before = Layout::new(1);
@@ -356,7 +371,8 @@ impl<'a> Stream<'a> {
                 rotary,
                 mask: AttentionMask::new(&mask, width, layout.slots(), decoder.device)?,
                 split,
-                edits: nothing,
+                edits: still.edits,
+                overlay: still.overlay,
                 layout: layout.clone(),
             };
             shared.push((window, of_window));
@@ -447,12 +463,12 @@ impl Step<'_> {
         let (shared, of_asked) = self.shared()?;
         let normed = block.read(x)?;
         let read = normed.as_ref().unwrap_or(x);
-        let (mut key, mut value) = attention.keys_and_values(read, &shared)?;
+        let (mut key, mut value) = attention.keys_and_values(self.layer, read, &shared)?;
         if self.want == Want::Keys && edit.is_none() {
             return Ok((None, (key, value)));
         }
         let (x, read) = (self.asked(x)?, self.asked(read)?);
-        let mut query = attention.queries(&read, &of_asked)?;
+        let mut query = attention.queries(self.layer, &read, &of_asked)?;
         if let Some(edit) = edit {
             [query, key, value] = edit.inputs([query, key, value])?;
         }
@@ -463,8 +479,8 @@ impl Step<'_> {
         let owners = Owners::even(self.times, self.stream.rows);
         let stored = self.stored(key, value, &owners);
         let heads = attention.heads(&query, &stored, &of_asked, edit)?;
-        let attended = attention.output.forward(&joined(&heads)?)?;
-        let next = self.after(block, (&x, &read), attended)?;
+        let attended = attention.projected(self.layer, &heads, &of_asked)?;
+        let next = self.after(block, (&x, &read), attended, of_asked.overlay)?;
         Ok((Some(next), keys))
     }
 
@@ -481,19 +497,22 @@ impl Step<'_> {
         let (shared, of_asked) = self.shared()?;
         let normed = block.read(x)?;
         let read = normed.as_ref().unwrap_or(x);
-        let (key, value) = attention.keys_and_values(read, &shared)?;
+        let (key, value) = attention.keys_and_values(self.layer, read, &shared)?;
         let (x, read) = (self.asked(x)?, self.asked(read)?);
-        let query = attention.queries(&read, &of_asked)?;
+        let query = attention.queries(self.layer, &read, &of_asked)?;
         let owners = Owners::even(1, self.stream.rows);
         let stored = self.stored(key, value, &owners);
         let heads = attention.heads(&query, &stored, &of_asked, None)?;
-        let attended = attention.output.forward(&joined(&heads)?)?;
+        let attended = attention.projected(self.layer, &heads, &of_asked)?;
         let mut all = Vec::with_capacity(ablations.len());
         for ablation in ablations {
             let changes = by_head(ablation, self.layer);
             let sum = match changes.as_slice() {
                 // A norm would blow up what rounding leaves of a sum that should cancel.
-                [(head, kinds)] if block.attention_post_norm.is_none() => {
+                [(head, kinds)]
+                    if block.attention_post_norm.is_none()
+                        && !of_asked.overlay.is_on(self.layer, LayerPart::Output) =>
+                {
                     let changed = self.changed(&query, &stored, &of_asked, &heads, *head, kinds)?;
                     let difference = changed.f_sub(&heads.f_select(1, *head as i64)?)?;
                     let dim = attention.spec.head_dim as i64;
@@ -512,16 +531,19 @@ impl Step<'_> {
                                 self.changed(&query, &stored, &of_asked, &heads, *head, kinds)?;
                         }
                     }
-                    attention
-                        .output
-                        .forward(&joined(&Tensor::f_stack(&own, 1)?)?)?
+                    attention.projected(self.layer, &Tensor::f_stack(&own, 1)?, &of_asked)?
                 }
             };
             all.push(sum);
         }
         let attended = Tensor::f_cat(&all, 0)?;
         let spread = |x: &Tensor| x.f_repeat([ablations.len() as i64, 1, 1]);
-        self.after(block, (&spread(&x)?, &spread(&read)?), attended)
+        self.after(
+            block,
+            (&spread(&x)?, &spread(&read)?),
+            attended,
+            of_asked.overlay,
+        )
     }
 
     /// Output of one changed head, `[row, position, head_dim]`.
@@ -644,11 +666,12 @@ impl Step<'_> {
         block: &super::decoder::Block,
         from: (&Tensor, &Tensor),
         attended: Tensor,
+        overlay: &Overlay,
     ) -> Result<Tensor> {
         let (capture, patches) = (Capture::none(), Patches::default());
         let shape: ModelShape = self.decoder.spec.shape();
         let mut taps = Taps::new(&capture, &patches, &shape, &[], &[]);
-        block.after_attention(self.layer, from, attended, &mut taps)
+        block.after_attention(self.layer, from, attended, overlay, &mut taps)
     }
 }
 
@@ -666,12 +689,6 @@ fn by_head(ablation: &HeadAblation, layer: usize) -> Vec<(usize, Vec<AblationKin
         }
     }
     heads
-}
-
-/// `[row, head, position, head_dim]` to `[row, position, head · head_dim]`.
-fn joined(heads: &Tensor) -> Result<Tensor> {
-    let (rows, _, width, _) = heads.size4()?;
-    Ok(heads.f_transpose(1, 2)?.f_reshape([rows, width, -1])?)
 }
 
 fn last_position(x: &Tensor) -> Result<Tensor> {

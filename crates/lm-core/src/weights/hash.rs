@@ -41,7 +41,7 @@ pub(super) fn model_hash(checkpoint: &Checkpoint) -> Result<String> {
 }
 
 /// Lower-case hexadecimal.
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes
         .iter()

@@ -22,8 +22,9 @@ use half::{bf16, f16};
 use serde_json::Value;
 
 use self::gguf::{GgmlType, Gguf, GgufError, Metadata};
+pub(crate) use self::hash::hex;
 use self::mmap::MappedFile;
-use self::safetensors::SafetensorsFiles;
+pub(crate) use self::safetensors::SafetensorsFiles;
 use crate::family::{self, Family, JsonConfig, MetadataConfig, Source};
 use crate::spec::{DecoderSpec, Part};
 use crate::{Error, Result};
@@ -292,6 +293,11 @@ impl Checkpoint {
         }
     }
 
+    /// Where Hugging Face's own files have a weight, whatever file this is.
+    pub(crate) fn hugging_face_source(&self, part: Part) -> Source {
+        (self.family.hf_source)(&self.spec, part)
+    }
+
     pub(crate) fn stored(&self, source: &Source) -> Result<StoredTensor<'_>> {
         let found = match &self.tensors {
             Tensors::Safetensors(files) => files.get(&source.name),
@@ -357,7 +363,11 @@ impl Checkpoint {
     }
 }
 
-fn convert<const N: usize>(bytes: &[u8], out: &mut [f32], value: impl Fn([u8; N]) -> f32) {
+pub(crate) fn convert<const N: usize>(
+    bytes: &[u8],
+    out: &mut [f32],
+    value: impl Fn([u8; N]) -> f32,
+) {
     let (elements, _) = bytes.as_chunks::<N>();
     for (out, element) in out.iter_mut().zip(elements) {
         *out = value(*element);

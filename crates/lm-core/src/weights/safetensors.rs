@@ -78,6 +78,11 @@ impl SafetensorsFiles {
         Ok(files)
     }
 
+    /// Maps one file.
+    pub(crate) fn file(path: &Path) -> Result<Self> {
+        Self::map(vec![path.to_owned()])
+    }
+
     fn map(paths: Vec<PathBuf>) -> Result<Self> {
         let mut files = Vec::with_capacity(paths.len());
         let mut tensors = HashMap::new();

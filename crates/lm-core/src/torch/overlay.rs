@@ -1,0 +1,73 @@
+//! What adapters add to the projections in one pass.
+
+use std::collections::HashMap;
+
+use tch::{Kind, Tensor};
+
+use super::layers::Linear;
+use crate::Result;
+use crate::spec::LayerPart;
+
+/// Additions by layer and projection; empty where nothing is added.
+#[derive(Debug, Default)]
+pub(super) struct Overlay {
+    added: HashMap<(usize, LayerPart), Vec<Added>>,
+}
+
+/// `scaling · B(A(x))`, in `f32` whatever the run is in, as PEFT holds its adapters.
+#[derive(Debug)]
+pub(super) struct Added {
+    /// `[rank, in]`.
+    pub(super) a: Tensor,
+    /// `[out, rank]`.
+    pub(super) b: Tensor,
+    pub(super) scaling: f64,
+    /// Rows of the batch it is for, `i64`; `None` for all.
+    pub(super) rows: Option<Tensor>,
+}
+
+impl Overlay {
+    pub(super) fn add(&mut self, layer: usize, part: LayerPart, added: Added) {
+        self.added.entry((layer, part)).or_default().push(added);
+    }
+
+    /// Whether anything is added to a projection.
+    pub(super) fn is_on(&self, layer: usize, part: LayerPart) -> bool {
+        self.added.contains_key(&(layer, part))
+    }
+
+    /// `x`, `[row, position, in]`, through a projection and what is added to it: `[row, position, out]`.
+    pub(super) fn linear(
+        &self,
+        layer: usize,
+        part: LayerPart,
+        linear: &Linear,
+        x: &Tensor,
+    ) -> Result<Tensor> {
+        let plain = linear.forward(x)?;
+        let Some(all) = self.added.get(&(layer, part)) else {
+            return Ok(plain);
+        };
+        let kind = plain.f_kind()?;
+        let wide = x.f_to_kind(Kind::Float)?;
+        let mut sum = plain.f_to_kind(Kind::Float)?;
+        for added in all {
+            sum = added.onto(&sum, &wide)?;
+        }
+        Ok(sum.f_to_kind(kind)?)
+    }
+}
+
+impl Added {
+    fn onto(&self, sum: &Tensor, x: &Tensor) -> Result<Tensor> {
+        let of = |x: &Tensor| -> Result<Tensor> {
+            let inner = x.f_linear::<&Tensor>(&self.a, None)?;
+            let outer = inner.f_linear::<&Tensor>(&self.b, None)?;
+            Ok(outer.f_mul_scalar(self.scaling)?)
+        };
+        Ok(match &self.rows {
+            None => sum.f_add(&of(x)?)?,
+            Some(rows) => sum.f_index_add(0, rows, &of(&x.f_index_select(0, rows)?)?)?,
+        })
+    }
+}
