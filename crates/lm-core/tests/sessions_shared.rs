@@ -137,3 +137,52 @@ fn an_ablation_holds_over_shared_keys_and_own_ones() {
         }
     }
 }
+
+/// Holes longer than any block of keys a kernel takes at once: a row that sees nothing in a whole block is not lost in it.
+#[test]
+fn a_short_row_beside_a_long_one_forks_as_it_would_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    lm_testkit::TinyLlama {
+        context: 2048,
+        ..lm_testkit::TinyLlama::default()
+    }
+    .write(folder.path())
+    .unwrap();
+    for dtype in [lm_core::Dtype::F32, lm_core::Dtype::Bf16] {
+        let options = lm_core::LoadOptions::default().dtype(dtype);
+        let model = TorchModel::open_with(folder.path(), options).unwrap();
+        let tolerance = match dtype {
+            lm_core::Dtype::F32 => Tolerance::F32,
+            _ => Tolerance {
+                absolute: 0.1,
+                relative: 0.1,
+            },
+        };
+        let long: Vec<u32> = (0..1700).map(|i| (i * 7) % 90).collect();
+        let short = [5, 9, 2];
+        let mut together = model.begin(2).unwrap();
+        together.extend(&[&long, &short]).unwrap();
+        together.select(&[1, 0, 1, 1, 0]).unwrap();
+        let chunk = [3, 1, 4, 1];
+        let found = together
+            .extend(&[&chunk[..2], &chunk, &chunk[..1], &chunk, &chunk[..3]])
+            .unwrap();
+        let rows = [
+            (&short[..], 2),
+            (&long[..], 4),
+            (&short[..], 1),
+            (&short[..], 4),
+            (&long[..], 3),
+        ];
+        for (row, (beginning, count)) in rows.into_iter().enumerate() {
+            let whole = [beginning, &chunk[..count]].concat();
+            let expected = model.next_logits(&whole).unwrap();
+            assert_close(
+                &format!("{dtype}, row {row}"),
+                found.row(row).to_slice().unwrap(),
+                expected.as_slice().unwrap(),
+                tolerance,
+            );
+        }
+    }
+}
