@@ -21,6 +21,7 @@ pub mod sampling;
 pub mod score;
 mod sites;
 pub mod spec;
+pub mod strategy;
 mod text;
 pub mod tokenizer;
 #[cfg(feature = "torch")]
@@ -47,6 +48,7 @@ pub use sampling::{RowKey, Sampling};
 pub use score::{ScoreOptions, check_score_many};
 pub use sites::{Capture, Captured, Positions, Site};
 pub use spec::DecoderSpec;
+pub use strategy::Strategy;
 pub use text::{ChatOptions, EncodedChat, Prompt, TextInterface};
 pub use tokenizer::ContentPolicy;
 #[cfg(feature = "torch")]

@@ -548,6 +548,22 @@ pub fn check_chunks(
     Ok(())
 }
 
+/// What a session of someone's engine returned, if it is `[rows, vocab]`; its rows stand one after the other in memory.
+pub(crate) fn expect_logits(next: Array2<f32>, rows: usize, vocab: usize) -> Result<Array2<f32>> {
+    if next.dim() != (rows, vocab) {
+        return Err(Error::argument(
+            "logits of a session",
+            format!("[{rows}, {vocab}]"),
+            format!("{:?}", next.shape()),
+        ));
+    }
+    Ok(if next.is_standard_layout() {
+        next
+    } else {
+        next.as_standard_layout().into_owned()
+    })
+}
+
 /// What [`Session::select`] refuses, for every implementation of it.
 ///
 /// # Errors

@@ -6,7 +6,7 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{LanguageModel, MAX_ROWS, Session, check_chunks};
+use crate::model::{LanguageModel, MAX_ROWS, Session, check_chunks, expect_logits};
 use crate::{Error, Result, logits};
 
 /// How to score many continuations.
@@ -100,7 +100,7 @@ pub fn score_many<M: LanguageModel + ?Sized>(
     let mut tree = Tree::new(continuations);
     let mut session = model.begin(1)?;
     let next = session.extend(&[prefix])?;
-    tree.note(&[ROOT], &next, vocab)?;
+    tree.note(&[ROOT], &expect_logits(next, 1, vocab)?);
     // Nodes to be read as one batch, and how many tokens stand between prefix and them. A stack of our own: a long
     // continuation must not cost the thread's.
     let mut parts = tree.parts_below(ROOT, 0, options.batch);
@@ -234,22 +234,15 @@ impl Tree {
             session.select(from)?;
         }
         let tokens: Vec<u32> = nodes.iter().map(|&node| self.nodes[node].token).collect();
-        let next = session.append(&tokens)?;
-        self.note(nodes, &next, vocab)
+        let next = expect_logits(session.append(&tokens)?, nodes.len(), vocab)?;
+        self.note(nodes, &next);
+        Ok(())
     }
 
     /// Takes the scores of the children of each of `nodes` from the logits after it, `[node, vocab]`.
-    fn note(&mut self, nodes: &[usize], next: &Array2<f32>, vocab: usize) -> Result<()> {
-        if next.dim() != (nodes.len(), vocab) {
-            return Err(Error::argument(
-                "logits of a session",
-                format!("[{}, {vocab}]", nodes.len()),
-                format!("{:?}", next.shape()),
-            ));
-        }
+    fn note(&mut self, nodes: &[usize], next: &Array2<f32>) {
         for (&node, row) in nodes.iter().zip(next.outer_iter()) {
-            let row = row.as_standard_layout();
-            let row = row.as_slice().unwrap_or_default();
+            let row = row.to_slice().unwrap_or_default();
             let total = logits::log_sum_exp(row);
             let children = std::mem::take(&mut self.nodes[node].children);
             for &child in &children {
@@ -260,7 +253,6 @@ impl Tree {
             }
             self.nodes[node].children = children;
         }
-        Ok(())
     }
 
     /// For each continuation the scores of its tokens.

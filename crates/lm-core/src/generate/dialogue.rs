@@ -2,12 +2,14 @@
 
 use std::ops::ControlFlow;
 
+use super::batch::{Batch, Rows, Source};
 use super::limits::Limits;
+use super::live::Live;
 use super::row::Row;
-use super::run::run;
+use super::run::{Call, run};
 use super::{FinishReason, GenerateOptions, Generation, Piece, Request};
 use crate::chat::{Conversation, Message, Role};
-use crate::model::{LanguageModel, Session};
+use crate::model::LanguageModel;
 use crate::text::{Prompt, TextInterface};
 use crate::{Error, Result};
 
@@ -25,7 +27,7 @@ fn require_room(model: &dyn LanguageModel, row: usize, tokens: usize) -> Result<
 pub struct Dialogue<'a> {
     model: &'a dyn LanguageModel,
     text: &'a TextInterface,
-    session: Box<dyn Session + 'a>,
+    session: Rows<'a>,
     /// What the session has read.
     read: Vec<u32>,
     conversation: Conversation,
@@ -53,7 +55,7 @@ impl<'a> Dialogue<'a> {
         Ok(Self {
             model,
             text,
-            session: model.begin(1)?,
+            session: Source::Plain(model).begin(1)?,
             read: Vec::new(),
             conversation: opening,
         })
@@ -110,22 +112,22 @@ impl<'a> Dialogue<'a> {
             return Ok((Generation::not_begun(reason), reused));
         }
         limits.spend(unread);
-        self.session.rewind(&[reused])?;
+        self.session.session().rewind(&[reused])?;
         self.read.truncate(reused);
-        let next = self.session.extend(&[&tokens[reused..]])?;
+        let unread = [&tokens[reused..]];
+        let vocab = self.model.vocab_size();
+        let batch = Batch::read(&mut self.session, &unread, vocab)?;
         self.read.extend_from_slice(&tokens[reused..]);
 
         let request = Request::unnamed(tokens);
         let row = Row::new(self.text, &request, (0, 0), options)?;
-        let outcome = run(
-            self.session.as_mut(),
-            next,
-            vec![row],
-            self.model,
+        let mut call = Call {
             options,
-            &mut limits,
+            context: self.model.context_length(),
+            limits,
             on_piece,
-        );
+        };
+        let outcome = run(&mut call, batch, vec![Live::plain(row, 0)]);
         let generation = match outcome.map(|mut done| done.pop()) {
             Ok(Some((_, generation))) => generation,
             Ok(None) => {
@@ -136,7 +138,7 @@ impl<'a> Dialogue<'a> {
             }
             Err(error) => {
                 // How far the session got is not known: read everything again next time.
-                self.session.rewind(&[0])?;
+                self.session.session().rewind(&[0])?;
                 self.read.clear();
                 return Err(error);
             }

@@ -1,7 +1,10 @@
 //! Generation: prompts in, tokens and text out, over any [`LanguageModel`].
 
+mod batch;
+mod begin;
 mod dialogue;
 mod limits;
+mod live;
 mod options;
 mod plan;
 mod row;
@@ -11,14 +14,17 @@ use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
+use self::batch::Source;
+use self::begin::Work;
 pub use self::dialogue::Dialogue;
 pub use self::limits::CancelToken;
 use self::limits::Limits;
 pub use self::options::GenerateOptions;
 use self::plan::Plan;
-use self::row::Row;
-use self::run::run;
-use crate::model::{LanguageModel, check_chunks};
+use self::run::{Call, run};
+use crate::heads::HeadAblation;
+use crate::model::{LanguageModel, OpenModel, check_chunks};
+use crate::strategy::{Plain, Strategy};
 use crate::text::TextInterface;
 use crate::{Error, Result};
 
@@ -125,6 +131,71 @@ pub fn generate(
     options: &GenerateOptions,
     on_piece: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
 ) -> Result<Vec<Vec<Generation>>> {
+    generate_with(model, text, requests, options, &Plain, on_piece)
+}
+
+/// [`generate`] with a way of decoding.
+///
+/// # Errors
+/// Those of [`generate`] and of `strategy`; streams that are empty, too long, or more than [`GenerateOptions::batch`] has
+/// rows for; a strategy that wants to see states.
+pub fn generate_with(
+    model: &dyn LanguageModel,
+    text: &TextInterface,
+    requests: &[Request],
+    options: &GenerateOptions,
+    strategy: &dyn Strategy,
+    on_piece: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
+) -> Result<Vec<Vec<Generation>>> {
+    let capture = strategy.capture();
+    if !capture.sites.is_empty() {
+        return Err(Error::argument(
+            "strategy",
+            "one that wants no states: they are shown by generate_open only",
+            format!("{:?}", capture.sites),
+        ));
+    }
+    in_waves(
+        Source::Plain(model),
+        text,
+        requests,
+        options,
+        strategy,
+        on_piece,
+    )
+}
+
+/// [`generate_with`] over a model that lets itself be looked into: with heads switched off throughout, streams included, and
+/// with the states that the strategy wants to see.
+///
+/// # Errors
+/// Those of [`generate_with`]; heads and sites the model does not have.
+pub fn generate_open(
+    model: &dyn OpenModel,
+    ablation: &HeadAblation,
+    text: &TextInterface,
+    requests: &[Request],
+    options: &GenerateOptions,
+    strategy: &dyn Strategy,
+    on_piece: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
+) -> Result<Vec<Vec<Generation>>> {
+    let capture = &strategy.capture();
+    let source = Source::Open {
+        model,
+        ablation,
+        capture,
+    };
+    in_waves(source, text, requests, options, strategy, on_piece)
+}
+
+fn in_waves(
+    source: Source<'_>,
+    text: &TextInterface,
+    requests: &[Request],
+    options: &GenerateOptions,
+    strategy: &dyn Strategy,
+    on_piece: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
+) -> Result<Vec<Vec<Generation>>> {
     options.check()?;
     if requests.is_empty() {
         return Err(Error::Empty {
@@ -133,59 +204,43 @@ pub fn generate(
         });
     }
     // All of them before any is run: an error late in a long list would cost what was generated before it.
+    let model = source.model();
+    let (vocab, context) = (model.vocab_size(), model.context_length());
     let prompts: Vec<&[u32]> = requests
         .iter()
         .map(|request| request.tokens.as_slice())
         .collect();
-    check_chunks(
-        &prompts,
-        &vec![0; prompts.len()],
-        model.vocab_size(),
-        model.context_length(),
-    )?;
-    let mut limits = Limits::start(options);
-    let mut plan = Plan::new(requests.len(), options.samples, options.batch);
+    check_chunks(&prompts, &vec![0; prompts.len()], vocab, context)?;
+    let streams = begin::declared(strategy, source, requests, options.batch)?;
+    let work = Work {
+        source,
+        text,
+        requests,
+        options,
+        strategy,
+        streams: &streams,
+    };
+    let mut call = Call {
+        options,
+        context,
+        limits: Limits::start(options),
+        on_piece,
+    };
+    let widths = streams.iter().map(|streams| 1 + streams.len()).collect();
+    let mut plan = Plan::new(widths, options.samples, options.batch);
     let mut done: Vec<Vec<Generation>> = requests.iter().map(|_| Vec::new()).collect();
     let stopped = loop {
-        if let Some(reason) = limits.reached() {
+        if let Some(reason) = call.limits.reached() {
             break reason;
         }
-        let Some(wave) = plan.next(|wave| limits.afford(wave.least(requests))) else {
+        let Some(wave) = plan.next(|wave| call.limits.afford(wave.least(requests))) else {
             break FinishReason::Budget;
         };
-        let samples = wave.samples.len();
-        let tokens: Vec<&[u32]> = prompts[wave.requests.clone()].to_vec();
-        limits.spend(tokens.iter().map(|prompt| prompt.len()).sum());
-        let mut session = model.begin(tokens.len())?;
-        let mut next = session.extend(&tokens)?;
-        let rows: Vec<usize> = (0..tokens.len())
-            .flat_map(|row| std::iter::repeat_n(row, samples))
-            .collect();
-        if samples > 1 {
-            session.select(&rows)?;
-            next = next.select(ndarray::Axis(0), &rows);
-        }
-        let mut states = Vec::with_capacity(rows.len());
-        for request in wave.requests {
-            for sample in wave.samples.clone() {
-                states.push(Row::new(
-                    text,
-                    &requests[request],
-                    (request, sample),
-                    options,
-                )?);
-            }
-        }
-        let ended = run(
-            session.as_mut(),
-            next,
-            states,
-            model,
-            options,
-            &mut limits,
-            on_piece,
-        )?;
-        for (request, generation) in ended {
+        call.limits.spend(wave.read(requests));
+        let opening = work.open(&wave)?;
+        let mut session = source.begin(opening.prompts())?;
+        let batch = opening.read(&mut session, vocab)?;
+        for (request, generation) in run(&mut call, batch, opening.replies)? {
             done[request].push(generation);
         }
     };

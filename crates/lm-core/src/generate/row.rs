@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::run::Call;
 use super::{FinishReason, GenerateOptions, Generation, Piece, Request};
 use crate::sampling::RowKey;
 use crate::text::TextInterface;
@@ -14,7 +15,7 @@ pub(super) struct Row<'a> {
     place: (usize, usize),
     key: RowKey,
     /// Prompt and generated tokens.
-    pub(super) history: Vec<u32>,
+    history: Vec<u32>,
     prompt: usize,
     logprobs: Vec<f64>,
     stream: DecodeStream<'a>,
@@ -50,14 +51,23 @@ impl<'a> Row<'a> {
         })
     }
 
-    /// Chooses a token from `logits` and takes it in. Says why the row ends, if it does.
+    pub(super) fn prompt(&self) -> &[u32] {
+        self.history.get(..self.prompt).unwrap_or_default()
+    }
+
+    pub(super) fn generated(&self) -> &[u32] {
+        self.history.get(self.prompt..).unwrap_or_default()
+    }
+
+    /// Chooses a token from the model's `logits`, or from `refined` ones in their place, and takes it in. Says why the row
+    /// ends, if it does.
     pub(super) fn step(
         &mut self,
         logits: &[f32],
-        options: &GenerateOptions,
-        context: Option<usize>,
-        on_piece: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
+        refined: Option<&[f32]>,
+        call: &mut Call<'_>,
     ) -> Result<Option<FinishReason>> {
+        let options = call.options;
         let step = self.logprobs.len();
         if step == 0 {
             self.first_logits = logits::top(logits, options.first_logits);
@@ -65,7 +75,12 @@ impl<'a> Row<'a> {
         let not_a_number = || Error::argument("logits", "at least one finite number", "none");
         let token = options
             .sampling
-            .choose(logits, &self.history, &self.key, step as u64)
+            .choose(
+                refined.unwrap_or(logits),
+                &self.history,
+                &self.key,
+                step as u64,
+            )
             .ok_or_else(not_a_number)?;
         self.logprobs
             .push(logits::log_prob(logits, token).ok_or_else(not_a_number)?);
@@ -74,7 +89,7 @@ impl<'a> Row<'a> {
         let (piece, stopped) = (released.text, released.matched.is_some());
         self.text.push_str(&piece);
         let (request, sample) = self.place;
-        let go_on = on_piece(Piece {
+        let go_on = (call.on_piece)(Piece {
             request,
             sample,
             token,
@@ -88,7 +103,7 @@ impl<'a> Row<'a> {
             Some(FinishReason::Cancelled)
         } else if step + 1 == options.max_new_tokens {
             Some(FinishReason::Length)
-        } else if context.is_some_and(|limit| self.history.len() > limit) {
+        } else if call.context.is_some_and(|limit| self.history.len() > limit) {
             Some(FinishReason::Context)
         } else {
             None

@@ -2,64 +2,60 @@
 
 use std::ops::ControlFlow;
 
-use ndarray::Array2;
-
+use super::batch::Batch;
 use super::limits::Limits;
-use super::row::Row;
+use super::live::Live;
 use super::{FinishReason, GenerateOptions, Generation, Piece};
 use crate::Result;
-use crate::model::{LanguageModel, Session};
 
-/// Runs rows to their ends or to the limits, dropping those that are done from the session. The results are in the rows' order.
+/// What holds for the whole of one call.
+pub(super) struct Call<'c> {
+    pub(super) options: &'c GenerateOptions,
+    /// Most tokens of a row.
+    pub(super) context: Option<usize>,
+    pub(super) limits: Limits<'c>,
+    pub(super) on_piece: &'c mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
+}
+
+/// Runs replies to their ends or to the limits, dropping those that are done from the session. The results are in the
+/// replies' order, each with the index of its request.
 pub(super) fn run(
-    session: &mut dyn Session,
-    mut next: Array2<f32>,
-    rows: Vec<Row<'_>>,
-    model: &dyn LanguageModel,
-    options: &GenerateOptions,
-    limits: &mut Limits<'_>,
-    on_piece: &mut dyn FnMut(Piece<'_>) -> ControlFlow<()>,
+    call: &mut Call<'_>,
+    mut batch: Batch<'_, '_>,
+    replies: Vec<Live<'_>>,
 ) -> Result<Vec<(usize, Generation)>> {
-    let mut done: Vec<Option<(usize, Generation)>> = rows.iter().map(|_| None).collect();
-    let mut live: Vec<(usize, Row<'_>)> = rows.into_iter().enumerate().collect();
+    let mut done: Vec<Option<(usize, Generation)>> = replies.iter().map(|_| None).collect();
+    let mut live: Vec<(usize, Live<'_>)> = replies.into_iter().enumerate().collect();
     loop {
         let mut going = Vec::with_capacity(live.len());
-        let mut kept = Vec::with_capacity(live.len());
-        for (index, (slot, mut row)) in live.into_iter().enumerate() {
-            let logits = next.row(index);
-            let logits = logits.as_standard_layout();
-            let logits = logits.as_slice().unwrap_or_default();
+        for (slot, mut reply) in live {
             // The budget may end between two rows of one step.
-            let finish = if limits.afford(1) {
-                limits.spend(1);
-                row.step(logits, options, model.context_length(), on_piece)?
+            let finish = if call.limits.afford(1) {
+                call.limits.spend(1);
+                reply.step(call, &batch)?
             } else {
                 Some(FinishReason::Budget)
             };
             match finish {
-                Some(finish) => done[slot] = Some(row.finish(finish, on_piece)?),
-                None => {
-                    kept.push(index);
-                    going.push((slot, row));
-                }
+                Some(finish) => done[slot] = Some(reply.finish(finish, call)?),
+                None => going.push((slot, reply)),
             }
         }
         live = going;
-        if let Some(reason) = limits.reached() {
-            for (slot, row) in live.drain(..) {
-                done[slot] = Some(row.finish(reason, on_piece)?);
+        if let Some(reason) = call.limits.reached() {
+            for (slot, reply) in live.drain(..) {
+                done[slot] = Some(reply.finish(reason, call)?);
             }
         }
         if live.is_empty() {
             return Ok(done.into_iter().flatten().collect());
         }
-        if kept.len() < session.rows() {
-            session.select(&kept)?;
+        let mut rows = Vec::with_capacity(live.len());
+        let mut tokens = Vec::with_capacity(live.len());
+        for (_, reply) in &mut live {
+            reply.advance(&mut rows, &mut tokens);
         }
-        let tokens: Vec<u32> = live
-            .iter()
-            .filter_map(|(_, row)| row.history.last().copied())
-            .collect();
-        next = session.append(&tokens)?;
+        batch.select(&rows)?;
+        batch.append(&tokens)?;
     }
 }
