@@ -8,6 +8,7 @@
 //! | `setup` | brings libtorch and the demo model | [`setup`] |
 //! | `env` | prints what a crate outside the clone needs | [`outside`] |
 //! | `demo`, `test` | set up what is missing, then run the main job or every test | [`mod@run`] |
+//! | `gpu-check` | the reference numbers and laws of the engine on a GPU | [`mod@run`] |
 //! | `check` | what a change must pass besides the tests | [`check`] |
 //! | `tidy` | the rules no general tool knows | [`check::tidy`] |
 //! | `golden` | regenerates or compares the reference files | [`golden`] |
@@ -69,6 +70,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Set up libtorch with CUDA, then hold the engine against the reference numbers on a GPU.
+    GpuCheck {
+        /// The device, as `--device` of the examples takes it.
+        #[arg(default_value = "cuda:0")]
+        device: String,
+    },
     /// Set up what is missing, then run the main job on a real model.
     Demo {
         /// Given to the example after its own arguments.
@@ -128,6 +135,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Env { json } => outside::print(&host, json),
         Command::Test { args } => run::test(&host, &args),
+        Command::GpuCheck { device } => run::gpu_check(&host, &device),
         Command::Demo { args } => run::demo(&host, &args),
         Command::Check => check::all(&host),
         Command::Tidy => check::tidy::run(&host),

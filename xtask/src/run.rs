@@ -43,6 +43,29 @@ pub(crate) fn test(host: &Host, args: &[OsString]) -> Result<()> {
     Ok(())
 }
 
+/// Tests of the engine that load their models on the device they are told, reference numbers first.
+const ON_DEVICE: [&str; 5] = [
+    "golden_decoder",
+    "interventions",
+    "sessions_shared",
+    "sweep",
+    "adapters",
+];
+
+/// The engine's reference numbers and laws on a GPU, in every dtype the references have.
+pub(crate) fn gpu_check(host: &Host, device: &str) -> Result<()> {
+    Setup::new(host).run(&Wanted {
+        cuda: true,
+        libtorch: None,
+    })?;
+    let mut command = host.cargo();
+    command.args(["test", "--package", "lm-core"]);
+    for test in ON_DEVICE {
+        command.args(["--test", test]);
+    }
+    host::run(command.env("LM_CORE_TEST_DEVICE", device))
+}
+
 /// Runs `cargo test` and returns what its tests said about being skipped.
 fn cargo_test(host: &Host, args: &[OsString]) -> Result<Vec<String>> {
     let mut command = host.cargo();

@@ -2,6 +2,8 @@
 #![cfg(feature = "torch")]
 #![allow(missing_docs)]
 
+mod device;
+
 use std::path::PathBuf;
 
 use lm_core::{
@@ -24,7 +26,7 @@ const CASES: &[(&str, &str, &[&str])] = &[
 ];
 
 fn base(case: &str) -> TorchModel {
-    TorchModel::open(golden(case).unwrap().model()).unwrap()
+    device::open(golden(case).unwrap().model())
 }
 
 fn folder(case: &str, name: &str) -> PathBuf {
@@ -248,7 +250,7 @@ fn merged_is_on_the_fly_in_every_family() {
         "qwen3",
     ] {
         let case = golden(name).unwrap();
-        let model = TorchModel::open(case.model()).unwrap();
+        let model = device::open(case.model());
         let adapter = random(model.checkpoint());
         let prompts = case.padded_rows().unwrap();
         let found = logits(&model.with_adapters(&[&adapter]).unwrap(), &prompts);
@@ -267,7 +269,7 @@ fn an_adapter_is_the_same_on_a_gguf_file() {
     let case = golden("gguf-llama").unwrap();
     let prompts = case.padded_rows().unwrap();
     let file = case.folder().join("f32.gguf");
-    let [a, b] = [case.model(), file].map(|path| TorchModel::open(path).unwrap());
+    let [a, b] = [case.model(), file].map(device::open);
     let adapter = random(a.checkpoint());
     assert_eq!(adapter, random(b.checkpoint()));
     let [a, b] = [a, b].map(|model| logits(&model.with_adapters(&[&adapter]).unwrap(), &prompts));

@@ -5,10 +5,12 @@
 #![cfg(feature = "torch")]
 #![allow(missing_docs)]
 
+mod device;
+
 use lm_core::spec::RotaryScaling;
 use lm_core::{
     AblationKind, Capture, Captured, Dtype, GenerateOptions, Head, HeadAblation, Intervention,
-    LanguageModel, LoadOptions, OpenModel, Positions, Request, Run, RunOutput, Site, TorchModel,
+    LanguageModel, OpenModel, Positions, Request, Run, RunOutput, Site, TorchModel,
 };
 use lm_testkit::{Array, GoldenCase, Tolerance, assert_close, golden};
 use ndarray::{Array2, Axis, concatenate};
@@ -24,7 +26,7 @@ struct Case {
 impl Case {
     fn open(name: &'static str) -> Self {
         let golden = golden(name).unwrap();
-        let model = TorchModel::open(golden.model()).unwrap();
+        let model = device::open(golden.model());
         let prompt = golden.tokens("whole.input_ids").unwrap().remove(0);
         Self {
             name,
@@ -378,7 +380,7 @@ fn bfloat16(case: &Case) {
         );
         return;
     }
-    let options = LoadOptions::default().dtype(Dtype::Bf16);
+    let options = device::options().dtype(Dtype::Bf16);
     let model = TorchModel::open_with(case.golden.model(), options).unwrap();
     let output = run(&model, &[&case.prompt], HeadAblation::none());
     let near = |what: &str, ours: &[f32], theirs: &[f32], exact: &[f32]| {
@@ -419,7 +421,7 @@ fn check_files(case: &str, prompt: &str, files: &[(&str, &str)]) {
     let golden = golden(case).unwrap();
     let prompt = golden.tokens(prompt).unwrap().remove(0);
     for (file, part) in files {
-        let model = TorchModel::open(golden.folder().join(file)).unwrap();
+        let model = device::open(golden.folder().join(file));
         let output = run(&model, &[&prompt], HeadAblation::none());
         check(file, &golden, part, &output, Tolerance::F32);
     }
@@ -482,7 +484,7 @@ fn one_model_has_one_hash_in_every_format() {
 #[test]
 fn a_row_draws_the_same_alone_and_in_a_batch() {
     let case = golden("gguf-llama").unwrap();
-    let model = TorchModel::open(case.model()).unwrap();
+    let model = device::open(case.model());
     let text = model.text().unwrap();
     let requests: Vec<Request> = case
         .padded_rows()

@@ -5,6 +5,8 @@
 #![cfg(feature = "torch")]
 #![allow(missing_docs)]
 
+mod device;
+
 use lm_core::{
     AblationKind, Capture, Captured, Head, HeadAblation, Intervention, KvAblation, KvAblationKind,
     KvHead, LanguageModel, OpenModel, Patch, PatchAction, Positions, Run, RunOutput, Site,
@@ -49,7 +51,7 @@ struct Case {
 fn each(mut check: impl FnMut(&Case)) {
     for name in MODELS {
         let golden = golden(name).unwrap();
-        let model = TorchModel::open(golden.model()).unwrap();
+        let model = device::open(golden.model());
         let first = golden.tokens("whole.input_ids").unwrap().remove(0);
         let second: Vec<u32> = first.iter().rev().copied().collect();
         assert_ne!(first, second);
@@ -531,7 +533,7 @@ fn a_change_of_a_key_value_head_is_that_of_all_its_query_heads() {
 #[test]
 fn generation_is_steered() {
     let golden = golden("gguf-llama").unwrap();
-    let model = TorchModel::open(golden.model()).unwrap();
+    let model = device::open(golden.model());
     let text = model.text().unwrap();
     let vector = Array2::from_elem((1, model.shape().hidden), 0.7);
     let steered = model
@@ -598,7 +600,7 @@ fn the_size_is_known_before() {
 
 #[test]
 fn what_cannot_be_is_refused() {
-    let model = TorchModel::open(golden("llama-gqa-tied").unwrap().model()).unwrap();
+    let model = device::open(golden("llama-gqa-tied").unwrap().model());
     let shape = model.shape();
     let value = |width: usize| Array2::<f32>::zeros((1, width));
     let two = Array2::<f32>::zeros((2, shape.hidden));

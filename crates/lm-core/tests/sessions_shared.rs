@@ -3,6 +3,8 @@
 #![cfg(feature = "torch")]
 #![allow(missing_docs)]
 
+mod device;
+
 use std::sync::OnceLock;
 
 use lm_core::{HeadAblation, LanguageModel, OpenModel, PlainSession, Session, TorchModel};
@@ -23,7 +25,7 @@ const MODELS: &[&str] = &[
 
 fn model(index: usize) -> &'static TorchModel {
     static MODEL: [OnceLock<TorchModel>; 8] = [const { OnceLock::new() }; 8];
-    MODEL[index].get_or_init(|| TorchModel::open(golden(MODELS[index]).unwrap().model()).unwrap())
+    MODEL[index].get_or_init(|| device::open(golden(MODELS[index]).unwrap().model()))
 }
 
 #[derive(Clone, Debug)]
@@ -149,7 +151,7 @@ fn a_short_row_beside_a_long_one_forks_as_it_would_alone() {
     .write(folder.path())
     .unwrap();
     for dtype in [lm_core::Dtype::F32, lm_core::Dtype::Bf16] {
-        let options = lm_core::LoadOptions::default().dtype(dtype);
+        let options = device::options().dtype(dtype);
         let model = TorchModel::open_with(folder.path(), options).unwrap();
         let tolerance = match dtype {
             lm_core::Dtype::F32 => Tolerance::F32,

@@ -578,7 +578,7 @@ mod with_weights {
                 let found = step.captured().unwrap();
                 let read = [step.prompt(), step.generated()].concat();
                 let run = Run {
-                    ablation: self.1.clone(),
+                    intervention: self.1.clone().into(),
                     capture: Capture::of([Site::Hidden(2), Site::FinalNorm], Positions::Last),
                     ..Run::default()
                 };
@@ -613,7 +613,7 @@ mod with_weights {
             let look = Look(&model, &ablation);
             let done = generate_open(
                 &model,
-                &ablation,
+                &ablation.clone().into(),
                 interface(),
                 &requests(3),
                 &options,

@@ -2,6 +2,8 @@
 #![cfg(feature = "torch")]
 #![allow(missing_docs)]
 
+mod device;
+
 use lm_core::{
     AblationKind, Error, Head, HeadAblation, LanguageModel, OpenModel, TorchModel, logits,
     sweep_plainly,
@@ -104,7 +106,7 @@ fn results(
 fn the_fast_sweep_equals_one_run_an_ablation() {
     for name in MODELS {
         let golden = golden(name).unwrap();
-        let model = TorchModel::open(golden.model()).unwrap();
+        let model = device::open(golden.model());
         let first = golden.tokens("whole.input_ids").unwrap().remove(0);
         let beginning = |rest: &[u32]| [&first[..6], rest].concat();
         let sets: [Vec<Vec<u32>>; 4] = [
@@ -157,7 +159,7 @@ fn the_fast_sweep_equals_one_run_an_ablation() {
 
 #[test]
 fn a_sweep_stops_when_told_and_refuses_before_it_begins() {
-    let model = TorchModel::open(golden("llama-gqa-tied").unwrap().model()).unwrap();
+    let model = device::open(golden("llama-gqa-tied").unwrap().model());
     let heads = model
         .shape()
         .all_heads()

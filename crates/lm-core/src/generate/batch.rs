@@ -3,8 +3,7 @@
 use ndarray::Array2;
 
 use crate::Result;
-use crate::heads::HeadAblation;
-use crate::model::{LanguageModel, OpenModel, OpenSession, Session, expect_logits};
+use crate::model::{Intervention, LanguageModel, OpenModel, OpenSession, Session, expect_logits};
 use crate::sites::{Capture, Captured};
 
 /// Where sessions come from.
@@ -13,7 +12,7 @@ pub(super) enum Source<'m> {
     Plain(&'m dyn LanguageModel),
     Open {
         model: &'m dyn OpenModel,
-        ablation: &'m HeadAblation,
+        intervention: &'m Intervention,
         capture: &'m Capture,
     },
 }
@@ -31,9 +30,9 @@ impl<'m> Source<'m> {
             Self::Plain(model) => Rows::Plain(model.begin(rows)?),
             Self::Open {
                 model,
-                ablation,
+                intervention,
                 capture,
-            } => Rows::Open(model.begin_open(rows, ablation, capture)?),
+            } => Rows::Open(model.begin_open(rows, intervention, capture)?),
         })
     }
 
@@ -42,8 +41,14 @@ impl<'m> Source<'m> {
         match self {
             Self::Plain(model) => model.begin(1),
             Self::Open {
-                model, ablation, ..
-            } => model.begin_ablated(1, ablation),
+                model,
+                intervention,
+                ..
+            } => {
+                let session: Box<dyn Session + 'm> =
+                    model.begin_open(1, intervention, &Capture::none())?;
+                Ok(session)
+            }
         }
     }
 }

@@ -22,8 +22,7 @@ use self::limits::Limits;
 pub use self::options::GenerateOptions;
 use self::plan::Plan;
 use self::run::{Call, run};
-use crate::heads::HeadAblation;
-use crate::model::{LanguageModel, OpenModel, check_chunks};
+use crate::model::{Intervention, LanguageModel, OpenModel, check_chunks};
 use crate::strategy::{Plain, Strategy};
 use crate::text::TextInterface;
 use crate::{Error, Result};
@@ -165,14 +164,14 @@ pub fn generate_with(
     )
 }
 
-/// [`generate_with`] over a model that lets itself be looked into: with heads switched off throughout, streams included, and
-/// with the states that the strategy wants to see.
+/// [`generate_with`] over a model that lets itself be looked into: changed throughout, streams included, and with the states
+/// that the strategy wants to see.
 ///
 /// # Errors
 /// Those of [`generate_with`]; heads and sites the model does not have.
 pub fn generate_open(
     model: &dyn OpenModel,
-    ablation: &HeadAblation,
+    intervention: &Intervention,
     text: &TextInterface,
     requests: &[Request],
     options: &GenerateOptions,
@@ -182,7 +181,7 @@ pub fn generate_open(
     let capture = &strategy.capture();
     let source = Source::Open {
         model,
-        ablation,
+        intervention,
         capture,
     };
     in_waves(source, text, requests, options, strategy, on_piece)
