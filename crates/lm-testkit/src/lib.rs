@@ -8,6 +8,7 @@
 //! | the real model, when it is on this machine | [`demo_model_or_skip!`], [`reference_or_skip!`] |
 //! | a real tokenizer or chat template, likewise | [`real_tokenizer_or_skip!`], [`real_template_or_skip!`] |
 //! | a model folder in a few milliseconds, sound or broken | [`TinyLlama`] |
+//! | a model whose behaviour is known exactly | [`planted`] |
 //! | break a file | [`truncate`], [`overwrite`] |
 //!
 //! ```
@@ -27,6 +28,7 @@ mod close;
 mod corrupt;
 mod golden;
 mod local;
+pub mod planted;
 mod tiny;
 
 pub use array::Array;

@@ -109,6 +109,7 @@ pub struct TinyModel {
 /// Special tokens of the tiny tokenizer; their ids follow the bytes and the merges.
 const SPECIAL: [&str; 4] = ["<|begin|>", "<|end|>", "<|turn|>", "<|close|>"];
 const BEGIN: usize = 0;
+const TURN: usize = 2;
 const CLOSE: usize = 3;
 /// `Ġ` is how byte-level BPE writes a space.
 const MERGES: [(&str, &str); 4] = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("i", "n")];
@@ -122,6 +123,8 @@ impl TinyLlama {
     pub const VOCAB_SIZE: usize = FIRST_SPECIAL + SPECIAL.len();
     /// Id of the token that begins every prompt, `<|begin|>`.
     pub const BOS: u32 = (FIRST_SPECIAL + BEGIN) as u32;
+    /// Id of the token that opens a message, `<|turn|>`.
+    pub const TURN: u32 = (FIRST_SPECIAL + TURN) as u32;
     /// Id of the token that ends a reply, `<|close|>`.
     pub const EOS: u32 = (FIRST_SPECIAL + CLOSE) as u32;
 
