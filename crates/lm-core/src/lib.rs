@@ -33,7 +33,7 @@ pub use capture_file::{CaptureFile, capture_to_file};
 pub use chat::{Conversation, Message, Role};
 pub use error::{Error, Result};
 pub use generate::{
-    CancelToken, Dialogue, FinishReason, GenerateOptions, Generation, Piece, Request,
+    CancelToken, Determinism, Dialogue, FinishReason, GenerateOptions, Generation, Piece, Request,
 };
 pub use heads::{AblationKind, Head, HeadAblation, HeadEdit};
 pub use kv_heads::{KvAblation, KvAblationKind, KvEdit, KvHead};

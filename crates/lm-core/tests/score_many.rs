@@ -232,3 +232,49 @@ proptest! {
         prop_assert_eq!(bits(&found), one_by_one(&model, &continuations));
     }
 }
+
+#[cfg(feature = "torch")]
+mod with_weights {
+    use lm_core::{HeadAblation, OpenModel, TorchModel};
+    use lm_testkit::TinyLlama;
+
+    use super::*;
+
+    /// The engine scores one continuation in one pass, and many in a session: two ways to one result.
+    #[test]
+    fn many_equal_one_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        TinyLlama::default().write(folder.path()).unwrap();
+        let model = TorchModel::open(folder.path()).unwrap();
+        let heads: Vec<_> = model.shape().all_heads().take(2).collect();
+        let ablated = model.ablated(HeadAblation::silenced(heads)).unwrap();
+        let models: [&dyn LanguageModel; 2] = [&model, &ablated];
+        // 125 numbers of three digits, and some that are shorter or longer.
+        let mut continuations: Vec<Vec<u32>> = (0..125)
+            .map(|number| vec![50 + number / 25, 50 + number / 5 % 5, 50 + number % 5])
+            .collect();
+        continuations.extend([
+            vec![50],
+            vec![51, 7],
+            vec![52; 9],
+            vec![50, 51, 52, 53, 9, 9],
+        ]);
+        for model in models {
+            for batch in [1, 4, 7, 64] {
+                let found = model
+                    .score_many(&PREFIX, &slices(&continuations), &of(batch))
+                    .unwrap();
+                for (found, continuation) in found.iter().zip(&continuations) {
+                    let expected = model.score(&PREFIX, continuation).unwrap();
+                    assert_eq!(found.len(), expected.len());
+                    for (found, expected) in found.iter().zip(&expected) {
+                        assert!(
+                            (found - expected).abs() < 1e-4,
+                            "batch {batch}: {found}, {expected}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

@@ -6,7 +6,7 @@ use super::batch::{Batch, Rows, Source};
 use super::live::{Alone, At, Live, Running};
 use super::plan::Wave;
 use super::row::Row;
-use super::{GenerateOptions, Request};
+use super::{Determinism, GenerateOptions, Request};
 use crate::model::check_chunks;
 use crate::strategy::{Strategy, Stream};
 use crate::text::TextInterface;
@@ -39,6 +39,7 @@ impl<'a> Work<'a> {
             rows: Vec::new(),
             replies: Vec::new(),
         };
+        let exact = self.options.determinism == Determinism::Exact;
         let mut beside: BTreeMap<&'a [u32], usize> = BTreeMap::new();
         let requests = wave
             .requests
@@ -57,7 +58,7 @@ impl<'a> Work<'a> {
                 live.strategy = self.strategy.begin(index, request, sample)?;
                 let declared = self.streams.get(index).filter(|_| live.strategy.is_some());
                 for stream in declared.into_iter().flatten() {
-                    let at = if stream.is_lazy() {
+                    let at = if exact || stream.is_lazy() {
                         At::Alone(Alone::new(self.source, stream.prompt().to_vec()))
                     } else {
                         let prompts = &mut opening.prompts;
@@ -106,18 +107,18 @@ pub(super) fn declared<'a>(
     strategy: &'a dyn Strategy,
     source: Source<'_>,
     requests: &[Request],
-    batch: usize,
+    options: &GenerateOptions,
 ) -> Result<Vec<Vec<Stream<'a>>>> {
     let (vocab, context) = (source.model().vocab_size(), source.model().context_length());
     let mut all = Vec::with_capacity(requests.len());
     for (row, request) in requests.iter().enumerate() {
         let streams = strategy.streams(row, request)?;
-        if streams.len() >= batch {
+        if options.determinism == Determinism::Fast && streams.len() >= options.batch {
             let expected = format!(
                 "at least {} for a reply to request {row} and its streams",
                 streams.len() + 1
             );
-            return Err(Error::argument("batch", expected, batch));
+            return Err(Error::argument("batch", expected, options.batch));
         }
         for (index, stream) in streams.iter().enumerate() {
             let checked = check_chunks(&[stream.prompt()], &[0], vocab, context);

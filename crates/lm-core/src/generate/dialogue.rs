@@ -7,7 +7,7 @@ use super::limits::Limits;
 use super::live::Live;
 use super::row::Row;
 use super::run::{Call, run};
-use super::{FinishReason, GenerateOptions, Generation, Piece, Request};
+use super::{Determinism, FinishReason, GenerateOptions, Generation, Piece, Request};
 use crate::chat::{Conversation, Message, Role};
 use crate::model::LanguageModel;
 use crate::text::{Prompt, TextInterface};
@@ -105,14 +105,21 @@ impl<'a> Dialogue<'a> {
             .zip(&tokens)
             .take_while(|(read, token)| read == token)
             .count();
-        let reused = shared.min(tokens.len().saturating_sub(1));
+        let reused = match options.determinism {
+            Determinism::Fast => shared.min(tokens.len().saturating_sub(1)),
+            Determinism::Exact => 0,
+        };
         let unread = tokens.len() - reused;
         let short = (!limits.afford(unread.saturating_add(1))).then_some(FinishReason::Budget);
         if let Some(reason) = limits.reached().or(short) {
             return Ok((Generation::not_begun(reason), reused));
         }
         limits.spend(unread);
-        self.session.session().rewind(&[reused])?;
+        if options.determinism == Determinism::Exact {
+            self.session = Source::Plain(self.model).begin(1)?;
+        } else {
+            self.session.session().rewind(&[reused])?;
+        }
         self.read.truncate(reused);
         let unread = [&tokens[reused..]];
         let vocab = self.model.vocab_size();

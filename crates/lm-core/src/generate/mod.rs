@@ -19,7 +19,7 @@ use self::begin::Work;
 pub use self::dialogue::Dialogue;
 pub use self::limits::CancelToken;
 use self::limits::Limits;
-pub use self::options::GenerateOptions;
+pub use self::options::{Determinism, GenerateOptions};
 use self::plan::Plan;
 use self::run::{Call, run};
 use crate::model::{Intervention, LanguageModel, OpenModel, check_chunks};
@@ -210,7 +210,7 @@ fn in_waves(
         .map(|request| request.tokens.as_slice())
         .collect();
     check_chunks(&prompts, &vec![0; prompts.len()], vocab, context)?;
-    let streams = begin::declared(strategy, source, requests, options.batch)?;
+    let streams = begin::declared(strategy, source, requests, options)?;
     let work = Work {
         source,
         text,
@@ -226,7 +226,8 @@ fn in_waves(
         on_piece,
     };
     let widths = streams.iter().map(|streams| 1 + streams.len()).collect();
-    let mut plan = Plan::new(widths, options.samples, options.batch);
+    let together = options.determinism.together(options.batch);
+    let mut plan = Plan::new(widths, options.samples, together);
     let mut done: Vec<Vec<Generation>> = requests.iter().map(|_| Vec::new()).collect();
     let stopped = loop {
         if let Some(reason) = call.limits.reached() {

@@ -28,6 +28,9 @@ pub struct GenerateOptions {
     pub ignore_stop_tokens: bool,
     /// Most rows that run together; 16 unless set.
     pub batch: usize,
+    /// Whether a reply may depend, by rounding, on what runs beside it; [`Determinism::Fast`] unless set.
+    #[serde(skip_serializing_if = "Determinism::is_fast")]
+    pub determinism: Determinism,
     /// How many of the first step's largest logits to keep; none unless set.
     pub first_logits: usize,
     /// Most tokens of the whole call: those of each prompt as often as it is read, and those generated. Never exceeded.
@@ -44,6 +47,37 @@ pub struct GenerateOptions {
     pub cancel: Option<CancelToken>,
 }
 
+/// What a reply may depend on. Equal calls give equal replies in either mode; this is about calls that differ in
+/// [`GenerateOptions::batch`], in the order of their requests, or in which requests there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Determinism {
+    /// Rows run together, [`GenerateOptions::batch`] at most. An engine's arithmetic may round differently for another
+    /// number of rows, or for rows of other lengths beside one: logits of `f32` differ in their last digits, and where two
+    /// tokens are that close, so does the reply from there on.
+    #[default]
+    Fast,
+    /// A reply depends on nothing but its own prompt, sample and options, to the bit: each row, each stream of a
+    /// [`Strategy`](crate::Strategy) too, has a session of its own, and every prompt is read whole and for each sample anew.
+    /// [`GenerateOptions::batch`] has no effect. The price is that of a batch of 1.
+    Exact,
+}
+
+impl Determinism {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    fn is_fast(&self) -> bool {
+        *self == Self::Fast
+    }
+
+    /// Rows that may run together where `batch` are allowed.
+    pub(super) fn together(self, batch: usize) -> usize {
+        match self {
+            Self::Fast => batch,
+            Self::Exact => 1,
+        }
+    }
+}
+
 impl Default for GenerateOptions {
     fn default() -> Self {
         Self {
@@ -54,6 +88,7 @@ impl Default for GenerateOptions {
             stop: Vec::new(),
             ignore_stop_tokens: false,
             batch: 16,
+            determinism: Determinism::Fast,
             first_logits: 0,
             token_budget: None,
             time_budget: None,
