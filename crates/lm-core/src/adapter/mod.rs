@@ -6,6 +6,7 @@
 
 mod config;
 mod modules;
+mod read;
 mod targets;
 mod tensors;
 
@@ -20,6 +21,8 @@ use sha2::{Digest, Sha256};
 pub use config::AdapterConfig;
 pub(crate) use modules::{Module, modules};
 pub use targets::Targets;
+#[cfg(feature = "torch")]
+pub(crate) use tensors::serialized;
 
 use crate::weights::{Checkpoint, read_json};
 use crate::{Error, Result};

@@ -124,15 +124,41 @@ fn normed(norm: Option<&Norm>, x: &Tensor) -> Result<Option<Tensor>> {
     norm.map(|norm| norm.forward(x)).transpose()
 }
 
+/// What all blocks of a pass share.
+#[derive(Debug)]
+pub(super) struct Started<'a> {
+    ids: Tensor,
+    positions: Tensor,
+    /// By window.
+    shared: Vec<(Option<usize>, Shared<'a>)>,
+}
+
+impl Started<'_> {
+    /// The first residual, `[row, position, hidden]`.
+    pub(super) fn embedded(&self, decoder: &Decoder) -> Result<Tensor> {
+        decoder.embed(&self.ids, &self.positions)
+    }
+}
+
 impl Decoder {
-    /// The residual stream after the last block. Chunks stand at the right end of each row. `taps` reads and writes on the
-    /// way.
-    pub(super) fn forward(
+    /// One block of a pass without a cache: the residual stream after block `layer`.
+    pub(super) fn block(
         &self,
-        input: &Input<'_>,
-        mut cache: Option<&mut KvCache>,
+        layer: usize,
+        x: &Tensor,
+        started: &Started<'_>,
         taps: &mut Taps<'_>,
-    ) -> Result<Last> {
+    ) -> Result<Tensor> {
+        let window = self.spec.window(layer);
+        let shared = started.shared.iter().find(|(known, _)| *known == window);
+        match (shared, self.blocks.get(layer)) {
+            (Some((_, shared)), Some(block)) => block.forward(layer, x, shared, None, taps),
+            _ => Ok(x.shallow_clone()),
+        }
+    }
+
+    /// Mask and angles of a pass, and its ids on the device.
+    pub(super) fn start<'a>(&'a self, input: &Input<'a>) -> Result<Started<'a>> {
         let (rows, width) = (input.chunks.len(), input.step.width);
         let on_device = |values: &[i64]| -> Result<Tensor> {
             Ok(Tensor::f_from_slice(values)?
@@ -181,13 +207,30 @@ impl Decoder {
             };
             shared.push((window, of_window));
         }
+        Ok(Started {
+            ids: on_device(&ids)?,
+            positions,
+            shared,
+        })
+    }
+
+    /// The residual stream after the last block. Chunks stand at the right end of each row. `taps` reads and writes on the
+    /// way.
+    pub(super) fn forward(
+        &self,
+        input: &Input<'_>,
+        mut cache: Option<&mut KvCache>,
+        taps: &mut Taps<'_>,
+    ) -> Result<Last> {
+        let started = self.start(input)?;
         if let Some(cache) = cache.as_deref_mut() {
-            cache.prepare(input.step.start, width)?;
+            cache.prepare(input.step.start, input.step.width)?;
         }
-        let mut x = taps.pass(Site::Hidden(0), self.embed(&on_device(&ids)?, &positions)?)?;
+        let mut x = taps.pass(Site::Hidden(0), started.embedded(self)?)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             let window = self.spec.window(layer);
-            let Some((_, shared)) = shared.iter().find(|(known, _)| *known == window) else {
+            let Some((_, shared)) = started.shared.iter().find(|(known, _)| *known == window)
+            else {
                 continue;
             };
             x = block.forward(layer, &x, shared, cache.as_deref_mut(), taps)?;

@@ -137,8 +137,10 @@ impl Adapters {
                 let added = Added {
                     a: part.a.shallow_clone(),
                     b: part.b.shallow_clone(),
+                    outputs: None,
                     scaling: part.scaling,
                     rows: rows.as_ref().map(Tensor::shallow_clone),
+                    dropout: None,
                 };
                 overlay.add(part.layer, part.part, added);
             }

@@ -21,6 +21,7 @@ mod rotary;
 mod session;
 mod sweep;
 mod taps;
+pub mod train;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tch::{Kind, Tensor};
 
 use super::layers::Linear;
+use super::train::Dropout;
 use crate::Result;
 use crate::spec::LayerPart;
 
@@ -21,9 +22,13 @@ pub(super) struct Added {
     pub(super) a: Tensor,
     /// `[out, rank]`.
     pub(super) b: Tensor,
+    /// Its rows that are this projection's, `i64`, where it is over several; `None` for all.
+    pub(super) outputs: Option<Tensor>,
     pub(super) scaling: f64,
     /// Rows of the batch it is for, `i64`; `None` for all.
     pub(super) rows: Option<Tensor>,
+    /// Of training.
+    pub(super) dropout: Option<Dropout>,
 }
 
 impl Overlay {
@@ -61,8 +66,19 @@ impl Overlay {
 impl Added {
     fn onto(&self, sum: &Tensor, x: &Tensor) -> Result<Tensor> {
         let of = |x: &Tensor| -> Result<Tensor> {
-            let inner = x.f_linear::<&Tensor>(&self.a, None)?;
-            let outer = inner.f_linear::<&Tensor>(&self.b, None)?;
+            let dropped = self.dropout.as_ref().map(|dropout| dropout.apply(x));
+            let dropped = dropped.transpose()?;
+            let inner = dropped
+                .as_ref()
+                .unwrap_or(x)
+                .f_linear::<&Tensor>(&self.a, None)?;
+            // Selected here and not before: in training each block's backward pass frees its own graph.
+            let own = self
+                .outputs
+                .as_ref()
+                .map(|own| self.b.f_index_select(0, own));
+            let own = own.transpose()?;
+            let outer = inner.f_linear::<&Tensor>(own.as_ref().unwrap_or(&self.b), None)?;
             Ok(outer.f_mul_scalar(self.scaling)?)
         };
         Ok(match &self.rows {
