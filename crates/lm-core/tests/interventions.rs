@@ -110,7 +110,7 @@ fn close(name: &str, found: &Array2<f32>, expected: &Array2<f32>) {
         name,
         found.as_slice().unwrap(),
         expected.as_slice().unwrap(),
-        Tolerance::F32,
+        Tolerance::TWO_WAYS,
     );
 }
 

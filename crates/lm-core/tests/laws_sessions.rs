@@ -49,7 +49,7 @@ fn same(what: &str, found: &Array2<f32>, expected: &Array2<f32>) {
         what,
         found.as_standard_layout().as_slice().unwrap(),
         expected.as_standard_layout().as_slice().unwrap(),
-        Tolerance::F32,
+        Tolerance::TWO_WAYS,
     );
 }
 
@@ -142,9 +142,9 @@ proptest! {
         for (row, prompt) in rows.iter().enumerate() {
             let alone = model().next_logits(prompt).unwrap();
             let alone = alone.as_slice().unwrap();
-            assert_close(&format!("run, row {row}"), run.logits[row].as_slice().unwrap(), alone, Tolerance::F32);
+            assert_close(&format!("run, row {row}"), run.logits[row].as_slice().unwrap(), alone, Tolerance::TWO_WAYS);
             let session = session.row(row);
-            assert_close(&format!("session, row {row}"), session.as_slice().unwrap(), alone, Tolerance::F32);
+            assert_close(&format!("session, row {row}"), session.as_slice().unwrap(), alone, Tolerance::TWO_WAYS);
         }
     }
 
@@ -156,7 +156,7 @@ proptest! {
         for part in &parts {
             last = session.extend(&[part]).unwrap();
         }
-        assert_close("in parts", last.as_slice().unwrap(), whole.as_slice().unwrap(), Tolerance::F32);
+        assert_close("in parts", last.as_slice().unwrap(), whole.as_slice().unwrap(), Tolerance::TWO_WAYS);
     }
 
     /// The oracle keeps token lists and computes every row from its beginning.
@@ -439,6 +439,6 @@ fn a_session_may_move_to_another_thread() {
         "moved",
         found.as_slice().unwrap(),
         expected.as_slice().unwrap(),
-        Tolerance::F32,
+        Tolerance::TWO_WAYS,
     );
 }

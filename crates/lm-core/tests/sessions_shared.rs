@@ -71,7 +71,7 @@ proptest! {
                     &format!("{}, row {row}", MODELS[index]),
                     found.as_slice().unwrap(),
                     expected.as_slice().unwrap(),
-                    Tolerance::F32,
+                    Tolerance::TWO_WAYS,
                 );
             }
         };
@@ -134,7 +134,7 @@ fn an_ablation_holds_over_shared_keys_and_own_ones() {
                 name,
                 found.as_slice().unwrap(),
                 expected.as_slice().unwrap(),
-                Tolerance::F32,
+                Tolerance::TWO_WAYS,
             );
         }
     }
@@ -154,7 +154,7 @@ fn a_short_row_beside_a_long_one_forks_as_it_would_alone() {
         let options = device::options().dtype(dtype);
         let model = TorchModel::open_with(folder.path(), options).unwrap();
         let tolerance = match dtype {
-            lm_core::Dtype::F32 => Tolerance::F32,
+            lm_core::Dtype::F32 => Tolerance::TWO_WAYS,
             _ => Tolerance {
                 absolute: 0.1,
                 relative: 0.1,

@@ -587,7 +587,7 @@ mod with_weights {
                 for (found, expected) in found.values.iter().zip(&whole.captured[0].values) {
                     let (found, expected) =
                         (found.as_slice().unwrap(), expected.as_slice().unwrap());
-                    assert_close("state", found, expected, Tolerance::F32);
+                    assert_close("state", found, expected, Tolerance::TWO_WAYS);
                 }
                 let second = self
                     .0
@@ -597,7 +597,7 @@ mod with_weights {
                     "stream",
                     &step.stream(0)?,
                     second.as_slice().unwrap(),
-                    Tolerance::F32,
+                    Tolerance::TWO_WAYS,
                 );
                 Ok(None)
             }

@@ -133,7 +133,7 @@ fn the_fast_sweep_equals_one_run_an_ablation() {
                     &format!("{name}, prompts {set}, {ablation:?}"),
                     found.as_standard_layout().as_slice().unwrap(),
                     expected.as_slice().unwrap(),
-                    Tolerance::F32,
+                    Tolerance::TWO_WAYS,
                 );
             }
             // What is made of it: divergences from the model as it is, to 1e-5 of the largest.

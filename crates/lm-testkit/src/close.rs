@@ -17,6 +17,13 @@ impl Tolerance {
         relative: 1e-4,
     };
 
+    /// Two of our own ways to one result, on tiny models in f32 and whatever inputs: each has the rounding that [`Self::F32`]
+    /// allows for one, and some of thousands of logits lie near 0. A mistake is larger by orders.
+    pub const TWO_WAYS: Self = Self {
+        absolute: 5e-5,
+        relative: 2e-4,
+    };
+
     /// Tiny models in bf16, three blocks. bf16 keeps 8 bits: transformers' own two attention kernels are up to 0.19 apart
     /// in the hidden states and 0.09 in the logits of `golden/llama-bf16`. Errors of that size hide in it, so hold
     /// [`root_mean_square`] of the difference from the f32 run against transformers' as well.

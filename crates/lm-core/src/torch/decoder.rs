@@ -10,7 +10,7 @@ use super::layers::{Mlp, Norm};
 use super::layout::{Layout, Step};
 use super::mask::AttentionMask;
 use super::overlay::Overlay;
-use super::prefix::SplitMask;
+use super::prefix::{Owners, SplitMask};
 use super::rotary::Rotary;
 use super::taps::Taps;
 use crate::Result;
@@ -157,61 +157,67 @@ impl Decoder {
         }
     }
 
-    /// Mask and angles of a pass, and its ids on the device.
-    pub(super) fn start<'a>(&'a self, input: &Input<'a>) -> Result<Started<'a>> {
-        let (rows, width) = (input.chunks.len(), input.step.width);
-        let on_device = |values: &[i64]| -> Result<Tensor> {
-            Ok(Tensor::f_from_slice(values)?
-                .f_view([rows as i64, width as i64])?
-                .f_to_device(self.device)?)
-        };
-        let mut ids = Vec::with_capacity(rows * width);
-        for chunk in input.chunks {
-            // Any token does in a hole: it is not read by anyone.
-            ids.extend(std::iter::repeat_n(0, width - chunk.len()));
-            ids.extend(chunk.iter().map(|&id| i64::from(id)));
-        }
-        let positions = on_device(&input.step.positions)?;
-        let lengths = input.layout.lengths();
-        // Layers with the same window share mask and angles.
-        let mut shared: Vec<(Option<usize>, Shared<'_>)> = Vec::new();
+    /// Mask and angles of a pass, and its ids on the device. `shared_keys` says which rows share the keys of how many first
+    /// slots, if any do.
+    pub(super) fn start<'a>(
+        &'a self,
+        input: &Input<'a>,
+        shared_keys: Option<(&Owners, usize)>,
+    ) -> Result<Started<'a>> {
+        let positions = self.on_device(&input.step.positions, input.step.width)?;
+        let fixed = (input.edits, input.overlay);
+        Ok(Started {
+            ids: self.on_device(&padded(input.chunks, input.step.width), input.step.width)?,
+            shared: self.shared(input.layout, input.step, &positions, shared_keys, fixed)?,
+            positions,
+        })
+    }
+
+    /// `[row, width]`.
+    pub(super) fn on_device(&self, values: &[i64], width: usize) -> Result<Tensor> {
+        let tensor = Tensor::f_from_slice(values)?.f_view([-1, width as i64])?;
+        Ok(tensor.f_to_device(self.device)?)
+    }
+
+    /// What the attention of all blocks is told, by window.
+    pub(super) fn shared<'a>(
+        &'a self,
+        layout: &Layout,
+        step: &Step,
+        positions: &Tensor,
+        shared_keys: Option<(&Owners, usize)>,
+        (edits, overlay): (&'a Edits, &'a Overlay),
+    ) -> Result<Vec<(Option<usize>, Shared<'a>)>> {
+        let lengths = layout.lengths();
+        let mut shared: Vec<(Option<usize>, Shared<'a>)> = Vec::new();
         for layer in 0..self.spec.layers {
             let window = self.spec.window(layer);
             if shared.iter().any(|(known, _)| *known == window) {
                 continue;
             }
-            let mask = input.layout.mask(input.step.start, window);
+            let mask = layout.mask(step.start, window);
             let rotary = match self.rotary_of(window) {
-                Some(rotary) => Some((rotary, rotary.angles(&positions, &lengths, self.kind)?)),
+                Some(rotary) => Some((rotary, rotary.angles(positions, &lengths, self.kind)?)),
                 None => None,
             };
-            let shares = cache.as_deref().filter(|_| window.is_none());
-            let split = match shares.and_then(|cache| Some((cache, cache.owners()?))) {
-                Some((cache, owners)) => SplitMask::new(
-                    &mask,
-                    input.layout,
-                    owners,
-                    cache.shared_slots(),
-                    width,
-                    (self.kind, self.device),
-                )?,
+            let split = match shared_keys.filter(|_| window.is_none()) {
+                Some((owners, slots)) => {
+                    let format = (self.kind, self.device);
+                    SplitMask::new(&mask, layout, owners, slots, step.width, format)?
+                }
                 None => None,
             };
             let of_window = Shared {
                 rotary,
                 split,
-                mask: AttentionMask::new(&mask, width, input.layout.slots(), self.device)?,
-                edits: input.edits,
-                layout: input.layout.clone(),
-                overlay: input.overlay,
+                mask: AttentionMask::new(&mask, step.width, layout.slots(), self.device)?,
+                edits,
+                layout: layout.clone(),
+                overlay,
             };
             shared.push((window, of_window));
         }
-        Ok(Started {
-            ids: on_device(&ids)?,
-            positions,
-            shared,
-        })
+        Ok(shared)
     }
 
     /// The residual stream after the last block. Chunks stand at the right end of each row. `taps` reads and writes on the
@@ -222,7 +228,9 @@ impl Decoder {
         mut cache: Option<&mut KvCache>,
         taps: &mut Taps<'_>,
     ) -> Result<Last> {
-        let started = self.start(input)?;
+        let sharing = cache.as_deref();
+        let shared_keys = sharing.and_then(|cache| Some((cache.owners()?, cache.shared_slots())));
+        let started = self.start(input, shared_keys)?;
         if let Some(cache) = cache.as_deref_mut() {
             cache.prepare(input.step.start, input.step.width)?;
         }
@@ -283,6 +291,17 @@ impl Decoder {
         }
         Ok(logits.f_to_kind(Kind::Float)?)
     }
+}
+
+/// Token ids of rows of `width` positions, tokens at the right end.
+pub(super) fn padded(chunks: &[&[u32]], width: usize) -> Vec<i64> {
+    let mut ids = Vec::with_capacity(chunks.len() * width);
+    for chunk in chunks {
+        // Any token does in a hole: it is not read by anyone.
+        ids.extend(std::iter::repeat_n(0, width - chunk.len()));
+        ids.extend(chunk.iter().map(|&id| i64::from(id)));
+    }
+    ids
 }
 
 /// What comes out of the last block, `[row, position, hidden]`.

@@ -10,13 +10,12 @@ use ndarray::{Array2, ArrayView2, s};
 use tch::Tensor;
 
 use super::attention::Shared;
-use super::decoder::Decoder;
+use super::decoder::{Decoder, padded};
 use super::edits::{Edits, LayerEdit};
 use super::host::to_array2;
 use super::layout::Layout;
-use super::mask::AttentionMask;
 use super::overlay::Overlay;
-use super::prefix::{Owners, Prefix, SplitMask, Stored};
+use super::prefix::{Owners, Prefix, Stored};
 use super::taps::{Patches, Taps};
 use crate::Result;
 use crate::heads::{AblationKind, HeadAblation};
@@ -338,45 +337,13 @@ impl<'a> Stream<'a> {
         let lengths: Vec<usize> = chunks.iter().map(|chunk| chunk.len()).collect();
         let (layout, step) = before.selected(&vec![0; rows]).extended(&lengths);
         let width = step.width;
-        let on_device = |values: &[i64]| -> Result<Tensor> {
-            let tensor = Tensor::f_from_slice(values)?.f_view([-1, width as i64])?;
-            Ok(tensor.f_to_device(decoder.device)?)
-        };
-        let mut ids = Vec::with_capacity(rows * width);
-        for chunk in chunks {
-            ids.extend(std::iter::repeat_n(0, width - chunk.len()));
-            ids.extend(chunk.iter().map(|&id| i64::from(id)));
-        }
-        let positions = on_device(&step.positions)?;
+        let positions = decoder.on_device(&step.positions, width)?;
         let owners = Owners::even(1, rows);
-        let totals = layout.lengths();
-        let mut shared: Vec<(Option<usize>, Shared<'a>)> = Vec::new();
-        for layer in 0..decoder.spec.layers {
-            let window = decoder.spec.window(layer);
-            if shared.iter().any(|(known, _)| *known == window) {
-                continue;
-            }
-            let mask = layout.mask(step.start, window);
-            let split = if start > 0 && window.is_none() && decoder.device == tch::Device::Cpu {
-                let format = (decoder.kind, decoder.device);
-                SplitMask::new(&mask, &layout, &owners, start, width, format)?
-            } else {
-                None
-            };
-            let rotary = match decoder.rotary_of(window) {
-                Some(rotary) => Some((rotary, rotary.angles(&positions, &totals, decoder.kind)?)),
-                None => None,
-            };
-            let of_window = Shared {
-                rotary,
-                mask: AttentionMask::new(&mask, width, layout.slots(), decoder.device)?,
-                split,
-                edits: still.edits,
-                overlay: still.overlay,
-                layout: layout.clone(),
-            };
-            shared.push((window, of_window));
-        }
+        // The join of two sets of keys is a kernel of the CPU.
+        let joins = start > 0 && decoder.device == tch::Device::Cpu;
+        let shared_keys = joins.then_some((&owners, start));
+        let fixed = (still.edits, still.overlay);
+        let shared = decoder.shared(&layout, &step, &positions, shared_keys, fixed)?;
         let mut stream = Self {
             rows,
             width,
@@ -384,7 +351,8 @@ impl<'a> Stream<'a> {
             follows: start > 0,
             residuals: Vec::new(),
         };
-        let mut x = decoder.embed(&on_device(&ids)?, &positions)?;
+        let ids = decoder.on_device(&padded(chunks, width), width)?;
+        let mut x = decoder.embed(&ids, &positions)?;
         let mut keys = Vec::new();
         for layer in 0..decoder.spec.layers {
             if layer % stride == 0 {

@@ -225,7 +225,7 @@ impl<'a> Rows<'a> {
         let (capture, patches) = (Capture::none(), Patches::default());
         let starts = vec![0; lengths.len()];
         let mut taps = Taps::new(&capture, &patches, &model.shape(), &starts, &self.chunks);
-        run(&model.decoder().start(&input)?, &mut taps)
+        run(&model.decoder().start(&input, None)?, &mut taps)
     }
 
     /// Log-probability of each row's targets, summed in `f64`, of states `[row, position, hidden]`: `[row]`.
