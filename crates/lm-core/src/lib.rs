@@ -28,7 +28,7 @@ pub mod tokenizer;
 pub mod torch;
 pub mod weights;
 
-pub use adapter::{Adapter, AdapterConfig, LowRank, Targets};
+pub use adapter::{Adapter, AdapterConfig, LowRank, SoftPrompt, Targets};
 pub use capture_file::{CaptureFile, capture_to_file};
 pub use chat::{Conversation, Message, Role};
 pub use error::{Error, Result};
@@ -52,5 +52,5 @@ pub use strategy::Strategy;
 pub use text::{ChatOptions, EncodedChat, Prompt, TextInterface};
 pub use tokenizer::ContentPolicy;
 #[cfg(feature = "torch")]
-pub use torch::{Adapted, Device, Dtype, LoadOptions, TorchModel};
+pub use torch::{Adapted, Device, Dtype, LoadOptions, SoftPrompted, TorchModel};
 pub use weights::Checkpoint;

@@ -7,6 +7,7 @@
 mod config;
 mod modules;
 mod read;
+mod soft;
 mod targets;
 mod tensors;
 
@@ -20,6 +21,7 @@ use sha2::{Digest, Sha256};
 
 pub use config::AdapterConfig;
 pub(crate) use modules::{Module, modules};
+pub use soft::SoftPrompt;
 pub use targets::Targets;
 #[cfg(feature = "torch")]
 pub(crate) use tensors::serialized;

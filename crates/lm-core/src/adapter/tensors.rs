@@ -67,7 +67,7 @@ pub(super) fn read(folder: &Path, chosen: &[Target<'_>]) -> Result<Vec<LowRank>>
     }
 }
 
-fn values(
+pub(super) fn values(
     path: &Path,
     name: &str,
     stored: &StoredTensor<'_>,

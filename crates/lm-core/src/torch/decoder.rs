@@ -12,6 +12,7 @@ use super::mask::AttentionMask;
 use super::overlay::Overlay;
 use super::prefix::{Owners, SplitMask};
 use super::rotary::Rotary;
+use super::soft;
 use super::taps::Taps;
 use crate::Result;
 use crate::sites::Site;
@@ -129,6 +130,7 @@ fn normed(norm: Option<&Norm>, x: &Tensor) -> Result<Option<Tensor>> {
 pub(super) struct Started<'a> {
     ids: Tensor,
     positions: Tensor,
+    overlay: &'a Overlay,
     /// By window.
     shared: Vec<(Option<usize>, Shared<'a>)>,
 }
@@ -136,7 +138,7 @@ pub(super) struct Started<'a> {
 impl Started<'_> {
     /// The first residual, `[row, position, hidden]`.
     pub(super) fn embedded(&self, decoder: &Decoder) -> Result<Tensor> {
-        decoder.embed(&self.ids, &self.positions)
+        decoder.embed(&self.ids, &self.positions, self.overlay)
     }
 }
 
@@ -169,6 +171,7 @@ impl Decoder {
         Ok(Started {
             ids: self.on_device(&padded(input.chunks, input.step.width), input.step.width)?,
             shared: self.shared(input.layout, input.step, &positions, shared_keys, fixed)?,
+            overlay: input.overlay,
             positions,
         })
     }
@@ -260,8 +263,16 @@ impl Decoder {
     }
 
     /// The first residual, `[row, position, hidden]`.
-    pub(super) fn embed(&self, ids: &Tensor, positions: &Tensor) -> Result<Tensor> {
-        let mut x = Tensor::f_embedding(&self.embedding, ids, -1, false, false)?;
+    pub(super) fn embed(
+        &self,
+        ids: &Tensor,
+        positions: &Tensor,
+        overlay: &Overlay,
+    ) -> Result<Tensor> {
+        let mut x = match overlay.soft_prompt() {
+            Some(prompt) => soft::embedded(prompt, &self.embedding, ids)?,
+            None => Tensor::f_embedding(&self.embedding, ids, -1, false, false)?,
+        };
         if let Some(scale) = self.spec.embedding.scale {
             // Rounded to the run's dtype first, as transformers does.
             x = x.f_mul(&Tensor::f_from_slice(&[scale])?.f_to_device_(

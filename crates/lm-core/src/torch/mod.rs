@@ -19,6 +19,7 @@ mod overlay;
 mod prefix;
 mod rotary;
 mod session;
+mod soft;
 mod sweep;
 mod taps;
 pub mod train;
@@ -30,6 +31,8 @@ use ndarray::{Array1, Array2, ArrayView2};
 
 pub use adapted::Adapted;
 pub use options::{Device, Dtype, LoadOptions};
+
+pub use soft::SoftPrompted;
 
 use self::decoder::{Decoder, Input, Last};
 use self::edits::Edits;

@@ -13,6 +13,8 @@ use crate::spec::LayerPart;
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
     added: HashMap<(usize, LayerPart), Vec<Added>>,
+    /// `[virtual token, hidden]`, `f32`, by the ids after the vocabulary.
+    soft: Option<Tensor>,
 }
 
 /// `scaling · B(A(x))`, in `f32` whatever the run is in, as PEFT holds its adapters.
@@ -32,6 +34,14 @@ pub(super) struct Added {
 }
 
 impl Overlay {
+    pub(super) fn set_soft_prompt(&mut self, prompt: Tensor) {
+        self.soft = Some(prompt);
+    }
+
+    pub(super) fn soft_prompt(&self) -> Option<&Tensor> {
+        self.soft.as_ref()
+    }
+
     pub(super) fn add(&mut self, layer: usize, part: LayerPart, added: Added) {
         self.added.entry((layer, part)).or_default().push(added);
     }

@@ -1,6 +1,7 @@
 //! Sessions with a key/value cache.
 
 use ndarray::Array2;
+use tch::Tensor;
 
 use super::TorchModel;
 use super::cache::KvCache;
@@ -68,6 +69,36 @@ impl<'a> TorchSession<'a> {
             captured: Vec::new(),
         })
     }
+
+    pub(super) fn set_soft_prompt(&mut self, prompt: Tensor) {
+        self.overlay.set_soft_prompt(prompt);
+    }
+
+    /// [`Session::extend`] by chunks that have been checked, perhaps with virtual tokens in them.
+    pub(super) fn advance(&mut self, chunks: &[&[u32]]) -> Result<Array2<f32>> {
+        let decoder = self.model.decoder();
+        let spec = &decoder.spec;
+        let starts = self.layout.lengths();
+        self.patches.check(&starts, chunks, true)?;
+        let _no_grad = tch::no_grad_guard();
+        let lengths: Vec<usize> = chunks.iter().map(|chunk| chunk.len()).collect();
+        let (next, step) = self.layout.extended(&lengths);
+        let input = Input {
+            chunks,
+            layout: &next,
+            step: &step,
+            edits: &self.edits,
+            overlay: &self.overlay,
+        };
+        let mut taps = Taps::new(&self.capture, &self.patches, &spec.shape(), &starts, chunks);
+        let last = decoder.forward(&input, Some(&mut self.cache), &mut taps)?;
+        let logits = to_array2(&last.newest_logits(decoder)?)?;
+        let captured = taps.finish()?;
+        // Only now: a pass that failed leaves slots that the next one overwrites.
+        self.layout = next;
+        self.captured = captured;
+        Ok(logits)
+    }
 }
 
 /// What `adapters` add to rows so assigned.
@@ -100,38 +131,23 @@ impl Session for TorchSession<'_> {
             spec.vocab_size,
             Some(spec.context_length),
         )?;
-        let starts = self.layout.lengths();
-        self.patches.check(&starts, chunks, true)?;
-        let _no_grad = tch::no_grad_guard();
-        let lengths: Vec<usize> = chunks.iter().map(|chunk| chunk.len()).collect();
-        let (next, step) = self.layout.extended(&lengths);
-        let input = Input {
-            chunks,
-            layout: &next,
-            step: &step,
-            edits: &self.edits,
-            overlay: &self.overlay,
-        };
-        let mut taps = Taps::new(&self.capture, &self.patches, &spec.shape(), &starts, chunks);
-        let last = decoder.forward(&input, Some(&mut self.cache), &mut taps)?;
-        let logits = to_array2(&last.newest_logits(decoder)?)?;
-        let captured = taps.finish()?;
-        // Only now: a pass that failed leaves slots that the next one overwrites.
-        self.layout = next;
-        self.captured = captured;
-        Ok(logits)
+        self.advance(chunks)
     }
 
     fn select(&mut self, rows: &[usize]) -> Result<()> {
         model::check_selection(rows, self.layout.rows())?;
         let _no_grad = tch::no_grad_guard();
+        let mut changed = None;
         if let Some(assigned) = &self.assigned {
             let picked = rows.iter().filter_map(|&row| assigned.get(row).copied());
             let picked: Assigned = picked.collect();
-            self.overlay = overlay(self.model, self.adapters, Some(&picked))?;
-            self.assigned = Some(picked);
+            changed = Some((overlay(self.model, self.adapters, Some(&picked))?, picked));
         }
         self.cache.select(rows, &self.layout)?;
+        if let Some((overlay, picked)) = changed {
+            self.overlay = overlay;
+            self.assigned = Some(picked);
+        }
         self.layout = self.layout.selected(rows);
         Ok(())
     }

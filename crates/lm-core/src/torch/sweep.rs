@@ -352,7 +352,7 @@ impl<'a> Stream<'a> {
             residuals: Vec::new(),
         };
         let ids = decoder.on_device(&padded(chunks, width), width)?;
-        let mut x = decoder.embed(&ids, &positions)?;
+        let mut x = decoder.embed(&ids, &positions, still.overlay)?;
         let mut keys = Vec::new();
         for layer in 0..decoder.spec.layers {
             if layer % stride == 0 {

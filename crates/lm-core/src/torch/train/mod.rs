@@ -1,8 +1,9 @@
-//! Training of adapters over a frozen model.
+//! Training of adapters and soft prompts over a frozen model.
 //!
 //! | task | start at |
 //! | --- | --- |
 //! | fine-tune on prompts and replies | [`train`], [`Example`], [`TrainOptions`] |
+//! | train a soft prompt | [`train_soft_prompt`], [`SoftPrompt`](crate::SoftPrompt) |
 //! | another loss (DPO, list-wise, …) | [`Trainer::step_with`], a closure from log-probabilities to [`Loss`] |
 //! | log-probabilities, gradients | [`Trainer::log_probs`], [`Trainer::gradients`] |
 //!
@@ -12,6 +13,7 @@
 
 mod data;
 mod dropout;
+mod learnt;
 mod loss;
 mod optimizer;
 mod options;
@@ -26,6 +28,6 @@ pub(super) use dropout::Dropout;
 pub use loss::Loss;
 pub use optimizer::AdamWOptions;
 pub use options::TrainOptions;
-pub use run::{Trained, train};
+pub use run::{Trained, train, train_soft_prompt};
 pub use schedule::cosine_with_warmup;
 pub use trainer::{StepReport, Trainer};

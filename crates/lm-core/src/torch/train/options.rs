@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::optimizer::AdamWOptions;
-use crate::{Error, Result};
+use crate::{Error, MAX_ROWS, Result};
 
 /// How training goes. Dropout is the adapter's own ([`AdapterConfig::dropout`](crate::AdapterConfig)).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,14 +69,13 @@ impl TrainOptions {
     /// # Errors
     /// [`Error::Argument`].
     pub fn check(&self) -> Result<()> {
-        for (name, value) in [
-            ("steps", self.steps),
-            ("rows", self.rows),
-            ("accumulation", self.accumulation),
-        ] {
-            if value == 0 {
-                return Err(Error::argument(name, "at least 1", 0));
+        for (name, value) in [("rows", self.rows), ("accumulation", self.accumulation)] {
+            if !(1..=MAX_ROWS).contains(&value) {
+                return Err(Error::argument(name, format!("1 to {MAX_ROWS}"), value));
             }
+        }
+        if self.steps == 0 {
+            return Err(Error::argument("steps", "at least 1", 0));
         }
         if self.warmup > self.steps {
             let expected = format!("at most {} steps", self.steps);

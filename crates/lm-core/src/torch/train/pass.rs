@@ -1,11 +1,13 @@
 //! One micro-batch: log-probabilities of its targets, and gradients by the adapter's matrices.
 
+use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 
 use super::data::Example;
 use super::dropout::Dropout;
+use super::learnt::Learnt;
 use super::loss::Loss;
-use crate::adapter::{Adapter, modules};
+use crate::adapter::{SoftPrompt, modules};
 use crate::model::{self, OpenModel as _};
 use crate::sites::Capture;
 use crate::spec::LayerPart;
@@ -15,6 +17,7 @@ use crate::torch::edits::Edits;
 use crate::torch::host::from_array2;
 use crate::torch::layout::Layout;
 use crate::torch::overlay::{Added, Overlay};
+use crate::torch::soft;
 use crate::torch::taps::{Patches, Taps};
 use crate::{Error, Result};
 
@@ -22,6 +25,9 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(super) struct Leaves {
     matrices: Vec<Leaf>,
+    /// `[virtual token, hidden]`, `f32`, and the ids that stand for it before each row.
+    prompt: Option<Tensor>,
+    virtual_ids: Vec<u32>,
     device: Device,
 }
 
@@ -36,34 +42,49 @@ struct Leaf {
 }
 
 impl Leaves {
-    pub(super) fn new(model: &TorchModel, adapter: &Adapter) -> Result<Self> {
+    pub(super) fn new(model: &TorchModel, learnt: &Learnt) -> Result<Self> {
         let device = model.decoder().device;
         let modules = modules(model.checkpoint());
+        let leaf = |values: &Array2<f32>| -> Result<Tensor> {
+            let values = from_array2(&values.view(), Kind::Float, device)?;
+            Ok(values.f_detach()?.f_set_requires_grad(true)?)
+        };
         let mut matrices = Vec::new();
-        for (own, module) in adapter.placed(&modules)? {
-            let leaf = |values: &ndarray::Array2<f32>| -> Result<Tensor> {
-                let values = from_array2(&values.view(), Kind::Float, device)?;
-                Ok(values.f_detach()?.f_set_requires_grad(true)?)
-            };
-            let projections = module.projections.iter().map(|projection| {
-                let rows = projection.outputs().map(|rows| -> Result<Tensor> {
-                    let rows: Vec<i64> = rows.into_iter().map(|row| row as i64).collect();
-                    Ok(Tensor::f_from_slice(&rows)?.f_to_device(device)?)
+        if let Some(adapter) = &learnt.adapter {
+            for (own, module) in adapter.placed(&modules)? {
+                let projections = module.projections.iter().map(|projection| {
+                    let rows = projection.outputs().map(|rows| -> Result<Tensor> {
+                        let rows: Vec<i64> = rows.into_iter().map(|row| row as i64).collect();
+                        Ok(Tensor::f_from_slice(&rows)?.f_to_device(device)?)
+                    });
+                    Ok((projection.layer, projection.part, rows.transpose()?))
                 });
-                Ok((projection.layer, projection.part, rows.transpose()?))
-            });
-            matrices.push(Leaf {
-                a: leaf(&own.a)?,
-                b: leaf(&own.b)?,
-                scaling: own.scaling,
-                projections: projections.collect::<Result<_>>()?,
-            });
+                matrices.push(Leaf {
+                    a: leaf(&own.a)?,
+                    b: leaf(&own.b)?,
+                    scaling: own.scaling,
+                    projections: projections.collect::<Result<_>>()?,
+                });
+            }
         }
-        Ok(Self { matrices, device })
+        let mut prompt = None;
+        if let Some(own) = &learnt.prompt {
+            soft::check(model, own)?;
+            prompt = Some(leaf(own.values())?);
+        }
+        Ok(Self {
+            matrices,
+            prompt,
+            virtual_ids: soft::ids(model, learnt.prompt.as_ref().map_or(0, SoftPrompt::tokens)),
+            device,
+        })
     }
 
     fn overlay(&self, dropout: Option<&Dropout>) -> Overlay {
         let mut overlay = Overlay::default();
+        if let Some(prompt) = &self.prompt {
+            overlay.set_soft_prompt(prompt.shallow_clone());
+        }
         for (index, leaf) in self.matrices.iter().enumerate() {
             for (layer, part, outputs) in &leaf.projections {
                 let added = Added {
@@ -80,20 +101,21 @@ impl Leaves {
         overlay
     }
 
-    /// What has gathered, in the order A, B of each matrix; zeros where nothing has.
+    /// What has gathered, in the order of [`Learnt::values`]; zeros where nothing has.
     pub(super) fn gradients(&self) -> Result<Vec<Vec<f32>>> {
         let all = self.matrices.iter().flat_map(|leaf| [&leaf.a, &leaf.b]);
-        all.map(|leaf| {
-            let gradient = leaf.f_grad()?;
-            let mut values = vec![0.0_f32; leaf.numel()];
-            if gradient.defined() {
-                let gradient = gradient.f_to_device(Device::Cpu)?.f_contiguous()?;
-                let count = values.len();
-                gradient.f_copy_data(&mut values, count)?;
-            }
-            Ok(values)
-        })
-        .collect()
+        all.chain(&self.prompt)
+            .map(|leaf| {
+                let gradient = leaf.f_grad()?;
+                let mut values = vec![0.0_f32; leaf.numel()];
+                if gradient.defined() {
+                    let gradient = gradient.f_to_device(Device::Cpu)?.f_contiguous()?;
+                    let count = values.len();
+                    gradient.f_copy_data(&mut values, count)?;
+                }
+                Ok(values)
+            })
+            .collect()
     }
 }
 
@@ -105,7 +127,8 @@ pub(super) fn log_probs(
 ) -> Result<Vec<f64>> {
     let _no_grad = tch::no_grad_guard();
     let overlay = leaves.map_or_else(Overlay::default, |leaves| leaves.overlay(None));
-    let rows = Rows::new(model, examples)?;
+    let prefix = leaves.map_or(&[][..], |leaves| &leaves.virtual_ids);
+    let rows = Rows::new(model, examples, prefix)?;
     rows.started(model, &overlay, |started, taps| {
         let mut x = started.embedded(model.decoder())?;
         for layer in 0..model.decoder().blocks.len() {
@@ -128,7 +151,7 @@ pub(super) fn backward(
     let decoder = model.decoder();
     let layers = decoder.blocks.len();
     let overlay = leaves.overlay(dropout);
-    let rows = Rows::new(model, examples)?;
+    let rows = Rows::new(model, examples, &leaves.virtual_ids)?;
     rows.started(model, &overlay, |started, taps| {
         let embedded = started.embedded(decoder)?;
         if !checkpointing {
@@ -161,21 +184,26 @@ pub(super) fn backward(
             output.f_mul(&gradient)?.f_sum(None)?.f_backward()?;
             gradient = input.f_grad()?;
         }
+        if leaves.prompt.is_some() {
+            let embedded = started.embedded(decoder)?;
+            embedded.f_mul(&gradient)?.f_sum(None)?.f_backward()?;
+        }
         Ok(value)
     })
 }
 
 /// Examples as the rows of a pass.
-struct Rows<'a> {
-    chunks: Vec<&'a [u32]>,
+struct Rows {
+    /// Virtual tokens, then the example's.
+    chunks: Vec<Vec<u32>>,
     /// Of each target: its row, the flat index of the position before it, and its token.
     row: Vec<i64>,
     before: Vec<i64>,
     token: Vec<i64>,
 }
 
-impl<'a> Rows<'a> {
-    fn new(model: &TorchModel, examples: &[&'a Example]) -> Result<Self> {
+impl Rows {
+    fn new(model: &TorchModel, examples: &[&Example], prefix: &[u32]) -> Result<Self> {
         let chunks: Vec<&[u32]> = examples.iter().map(|example| example.tokens()).collect();
         model::require_rows(chunks.len())?;
         let spec = model.spec();
@@ -183,9 +211,9 @@ impl<'a> Rows<'a> {
             &chunks,
             &vec![0; chunks.len()],
             spec.vocab_size,
-            Some(spec.context_length),
+            Some(spec.context_length.saturating_sub(prefix.len())),
         )?;
-        let width = chunks.iter().map(|chunk| chunk.len()).max().unwrap_or(0);
+        let width = chunks.iter().map(|chunk| chunk.len()).max().unwrap_or(0) + prefix.len();
         let (mut rows, mut before, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
         for (row, example) in examples.iter().enumerate() {
             let start = row * width + width - example.tokens().len();
@@ -197,8 +225,9 @@ impl<'a> Rows<'a> {
                 }
             }
         }
+        let whole = chunks.into_iter().map(|chunk| [prefix, chunk].concat());
         Ok(Self {
-            chunks,
+            chunks: whole.collect(),
             row: rows,
             before,
             token: tokens,
@@ -212,11 +241,12 @@ impl<'a> Rows<'a> {
         overlay: &Overlay,
         run: impl FnOnce(&Started<'_>, &mut Taps<'_>) -> Result<T>,
     ) -> Result<T> {
-        let lengths: Vec<usize> = self.chunks.iter().map(|chunk| chunk.len()).collect();
+        let chunks: Vec<&[u32]> = self.chunks.iter().map(Vec::as_slice).collect();
+        let lengths: Vec<usize> = chunks.iter().map(|chunk| chunk.len()).collect();
         let (layout, step) = Layout::new(lengths.len()).extended(&lengths);
         let edits = Edits::default();
         let input = Input {
-            chunks: &self.chunks,
+            chunks: &chunks,
             layout: &layout,
             step: &step,
             edits: &edits,
@@ -224,7 +254,7 @@ impl<'a> Rows<'a> {
         };
         let (capture, patches) = (Capture::none(), Patches::default());
         let starts = vec![0; lengths.len()];
-        let mut taps = Taps::new(&capture, &patches, &model.shape(), &starts, &self.chunks);
+        let mut taps = Taps::new(&capture, &patches, &model.shape(), &starts, &chunks);
         run(&model.decoder().start(&input, None)?, &mut taps)
     }
 

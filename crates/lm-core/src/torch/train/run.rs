@@ -3,19 +3,20 @@
 use std::ops::ControlFlow;
 
 use super::data::{Example, epoch_batches};
+use super::learnt::Learnt;
 use super::options::TrainOptions;
 use super::state::{self, Progress};
 use super::trainer::{StepReport, Trainer};
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, SoftPrompt};
 use crate::torch::TorchModel;
 use crate::{Error, Result};
 
 /// What a run ended with.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Trained {
+pub struct Trained<T> {
     /// With patience the weights of the best evaluation, else the last.
-    pub adapter: Adapter,
+    pub weights: T,
     /// Steps done, those before a resumption included.
     pub steps: usize,
     /// Best loss on the held-out examples, if they were evaluated.
@@ -38,7 +39,54 @@ pub fn train(
     held_out: &[Example],
     options: &TrainOptions,
     watch: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
-) -> Result<Trained> {
+) -> Result<Trained<Adapter>> {
+    let before = adapter.clone();
+    let trainer = Trainer::new(model, adapter, options.clone())?;
+    let Trained {
+        weights,
+        steps,
+        held_out,
+    } = run(trainer, data, held_out, watch)?;
+    Ok(Trained {
+        weights: weights.adapter.unwrap_or(before),
+        steps,
+        held_out,
+    })
+}
+
+/// The same for a soft prompt, which stands before every example.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_soft_prompt(
+    model: &TorchModel,
+    prompt: SoftPrompt,
+    data: &[Example],
+    held_out: &[Example],
+    options: &TrainOptions,
+    watch: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+) -> Result<Trained<SoftPrompt>> {
+    let before = prompt.clone();
+    let trainer = Trainer::of_soft_prompt(model, prompt, options.clone())?;
+    let Trained {
+        weights,
+        steps,
+        held_out,
+    } = run(trainer, data, held_out, watch)?;
+    Ok(Trained {
+        weights: weights.prompt.unwrap_or(before),
+        steps,
+        held_out,
+    })
+}
+
+fn run(
+    mut trainer: Trainer<'_>,
+    data: &[Example],
+    held_out: &[Example],
+    watch: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+) -> Result<Trained<Learnt>> {
+    let options = &trainer.options.clone();
     let need = |what: &str, there: bool| match there {
         true => Ok(()),
         false => Err(Error::Empty {
@@ -51,7 +99,6 @@ pub fn train(
         "held-out data",
         options.evaluate_every == 0 || !held_out.is_empty(),
     )?;
-    let mut trainer = Trainer::new(model, adapter, options.clone())?;
     let mut progress = Progress::default();
     let mut saved = None;
     if let Some(path) = &options.state {
@@ -75,7 +122,7 @@ pub fn train(
             let loss = trainer.evaluate(held_out)?;
             report.held_out = Some(loss);
             if progress.best.as_ref().is_none_or(|(best, _)| loss < *best) {
-                progress.best = Some((loss, trainer.adapter().clone()));
+                progress.best = Some((loss, trainer.learnt.clone()));
                 progress.since = 0;
             } else {
                 progress.since += 1;
@@ -95,7 +142,7 @@ pub fn train(
     let held_out = progress.best.as_ref().map(|(loss, _)| *loss);
     let best = progress.best.filter(|_| options.patience.is_some());
     Ok(Trained {
-        adapter: best.map_or_else(|| trainer.into_adapter(), |(_, adapter)| adapter),
+        weights: best.map_or(trainer.learnt, |(_, learnt)| learnt),
         steps,
         held_out,
     })

@@ -8,16 +8,17 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::data::Example;
+use super::learnt::Learnt;
 use super::trainer::Trainer;
-use crate::adapter::{Adapter, serialized};
+use crate::adapter::serialized;
 use crate::weights::{SafetensorsFiles, StoredType, convert, hex};
 use crate::{Error, Result};
 
 /// Where a run stands beside weights and moments.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Progress {
-    /// Best loss on the held-out examples, and the adapter that had it.
-    pub(super) best: Option<(f64, Adapter)>,
+    /// Best loss on the held-out examples, and what had it.
+    pub(super) best: Option<(f64, Learnt)>,
     /// Evaluations since.
     pub(super) since: usize,
 }
@@ -48,12 +49,9 @@ pub(super) fn fingerprint(
         save_every: 0,
         ..trainer.options.clone()
     };
-    let adapter = (
-        trainer.adapter.hash(),
-        trainer.adapter.config().dropout.to_bits(),
-    );
+    let learnt = trainer.learnt.hash();
     hasher.update(format!(
-        "{:?} {:?} {:?} {adapter:?} {options:?}",
+        "{:?} {:?} {:?} {learnt} {options:?}",
         provenance.model_hash, provenance.adapters, provenance.dtype
     ));
     for example in data.iter().chain(held_out) {
@@ -74,10 +72,10 @@ pub(super) fn save(
         let bytes = values.flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
         tensors.push((name, vec![shape.0, shape.1], bytes));
     };
-    let best = progress.best.as_ref().map(|(_, adapter)| adapter);
-    for (kind, adapter) in [("weight", Some(&trainer.adapter)), ("best", best)] {
-        let matrices = adapter.map_or(&[][..], Adapter::matrices);
-        for (index, own) in matrices.iter().flat_map(|own| [&own.a, &own.b]).enumerate() {
+    let best = progress.best.as_ref().map(|(_, learnt)| learnt);
+    for (kind, learnt) in [("weight", Some(&trainer.learnt)), ("best", best)] {
+        let all = learnt.into_iter().flat_map(Learnt::values);
+        for (index, own) in all.enumerate() {
             add(
                 format!("{kind}.{index}"),
                 own.dim(),
@@ -149,19 +147,18 @@ pub(super) fn resume(path: &Path, run: &str, trainer: &mut Trainer<'_>) -> Resul
         convert(stored.bytes, &mut values, f32::from_le_bytes);
         Ok(values)
     };
-    let adapter = |kind: &str| -> Result<Adapter> {
-        let mut adapter = trainer.adapter.clone();
-        let all = adapter.matrices_mut().flat_map(|(a, b)| [a, b]);
-        for (index, own) in all.enumerate() {
+    let learnt = |kind: &str| -> Result<Learnt> {
+        let mut learnt = trainer.learnt.clone();
+        for (index, own) in learnt.values_mut().enumerate() {
             let values = read(format!("{kind}.{index}"), own.dim())?;
             *own = Array2::from_shape_vec(own.dim(), values)
                 .map_err(|error| refuse(error.to_string()))?;
         }
-        Ok(adapter)
+        Ok(learnt)
     };
-    let weights = adapter("weight")?;
+    let weights = learnt("weight")?;
     let best = match note.best {
-        Some(bits) => Some((f64::from_bits(bits), adapter("best")?)),
+        Some(bits) => Some((f64::from_bits(bits), learnt("best")?)),
         None => None,
     };
     let mut optimizer = trainer.optimizer.clone();

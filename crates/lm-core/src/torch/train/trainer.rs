@@ -5,20 +5,21 @@ use serde::{Deserialize, Serialize};
 
 use super::data::Example;
 use super::dropout::Dropout;
+use super::learnt::Learnt;
 use super::loss::Loss;
 use super::optimizer::{self, AdamW};
 use super::options::TrainOptions;
 use super::pass::{self, Leaves};
 use super::schedule::cosine_with_warmup;
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, SoftPrompt};
 use crate::torch::TorchModel;
 use crate::{Error, Result};
 
-/// An adapter in training over a model that stays as it is.
+/// An adapter or a soft prompt in training over a model that stays as it is.
 #[derive(Debug)]
 pub struct Trainer<'m> {
     pub(super) model: &'m TorchModel,
-    pub(super) adapter: Adapter,
+    pub(super) learnt: Learnt,
     pub(super) optimizer: AdamW,
     pub(super) options: TrainOptions,
     /// Steps done.
@@ -48,28 +49,51 @@ impl<'m> Trainer<'m> {
     /// # Errors
     /// An adapter for another model, options outside their ranges.
     pub fn new(model: &'m TorchModel, adapter: Adapter, options: TrainOptions) -> Result<Self> {
-        options.check()?;
         adapter.config().check()?;
-        let matrices = adapter.matrices().iter();
-        let sizes = matrices.flat_map(|own| [own.a.len(), own.b.len()]);
+        Self::begin(model, adapter.into(), options)
+    }
+
+    /// Begins with a soft prompt, which stands before every example and is all that is trained.
+    ///
+    /// # Errors
+    /// A prompt that does not fit the model, options outside their ranges.
+    pub fn of_soft_prompt(
+        model: &'m TorchModel,
+        prompt: SoftPrompt,
+        options: TrainOptions,
+    ) -> Result<Self> {
+        Self::begin(model, prompt.into(), options)
+    }
+
+    pub(super) fn begin(
+        model: &'m TorchModel,
+        learnt: Learnt,
+        options: TrainOptions,
+    ) -> Result<Self> {
+        options.check()?;
+        let mut learnt = learnt;
+        for own in learnt.values_mut().filter(|own| !own.is_standard_layout()) {
+            // Updates go through slices.
+            *own = own.as_standard_layout().into_owned();
+        }
         Ok(Self {
             model,
-            optimizer: AdamW::new(options.optimizer, sizes),
+            optimizer: AdamW::new(options.optimizer, learnt.values().map(Array2::len)),
             options,
             step: 0,
-            leaves: Leaves::new(model, &adapter)?,
-            adapter,
+            leaves: Leaves::new(model, &learnt)?,
+            learnt,
         })
     }
 
-    /// The adapter as it is now.
-    pub fn adapter(&self) -> &Adapter {
-        &self.adapter
+    /// The adapter as it is now, if one is trained.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.learnt.adapter.as_ref()
     }
 
-    /// Ends training.
-    pub fn into_adapter(self) -> Adapter {
-        self.adapter
+    /// The soft prompt as it is now, if one is trained.
+    pub fn soft_prompt(&self) -> Option<&SoftPrompt> {
+        self.learnt.prompt.as_ref()
     }
 
     /// Steps done.
@@ -77,7 +101,7 @@ impl<'m> Trainer<'m> {
         self.step
     }
 
-    /// Natural log-probability of each example's target tokens, summed, under the adapter, without dropout: `[example]`.
+    /// Natural log-probability of each example's target tokens, summed, under what is trained, without dropout: `[example]`.
     ///
     /// # Errors
     /// No examples; tokens outside the vocabulary or the context; what libtorch refuses.
@@ -149,7 +173,7 @@ impl<'m> Trainer<'m> {
         let factor = options
             .max_grad_norm
             .map_or(1.0, |most| (most / (grad_norm + 1e-6)).min(1.0));
-        let weights = self.adapter.matrices_mut().flat_map(|(a, b)| [a, b]);
+        let weights = self.learnt.values_mut();
         let weights = weights.map(|own| own.as_slice_mut().unwrap_or_default());
         #[allow(
             clippy::cast_possible_truncation,
@@ -157,7 +181,7 @@ impl<'m> Trainer<'m> {
         )]
         self.optimizer
             .update(weights, &gradients, factor as f32, learning_rate);
-        self.leaves = Leaves::new(self.model, &self.adapter)?;
+        self.leaves = Leaves::new(self.model, &self.learnt)?;
         let step = self.step;
         self.step += 1;
         Ok(StepReport {
@@ -169,8 +193,8 @@ impl<'m> Trainer<'m> {
         })
     }
 
-    /// The loss of [`Trainer::step_with`] and its gradient by A `[rank, in]` and B `[out, rank]` of each of
-    /// [`Adapter::matrices`]; no weight changes.
+    /// The loss of [`Trainer::step_with`] and its gradient: of an adapter by A `[rank, in]` and B `[out, rank]` of each of
+    /// [`Adapter::matrices`] in turn, of a soft prompt `[virtual token, hidden]`. No weight changes.
     ///
     /// # Errors
     /// As [`Trainer::step_with`].
@@ -178,12 +202,14 @@ impl<'m> Trainer<'m> {
         &mut self,
         batches: &[Vec<&Example>],
         loss: &mut dyn FnMut(usize, &[f64]) -> Result<Loss>,
-    ) -> Result<(f64, Vec<[Array2<f32>; 2]>)> {
+    ) -> Result<(f64, Vec<Array2<f32>>)> {
         let (value, gradients) = self.flat_gradients(batches, loss)?;
-        let matrices = self.adapter.matrices().iter().zip(gradients.chunks(2));
-        let shaped = matrices.map(|(own, pair)| match pair {
-            [a, b] => Ok([shaped(own.a.dim(), a)?, shaped(own.b.dim(), b)?]),
-            _ => Err(Error::argument("gradients", "two a matrix", pair.len())),
+        let all = self.learnt.values().zip(gradients);
+        let shaped = all.map(|(own, values)| {
+            Array2::from_shape_vec(own.dim(), values).map_err(|error| Error::Engine {
+                engine: "ndarray".to_owned(),
+                source: Box::new(error),
+            })
         });
         Ok((value, shaped.collect::<Result<_>>()?))
     }
@@ -194,9 +220,9 @@ impl<'m> Trainer<'m> {
         loss: &mut dyn FnMut(usize, &[f64]) -> Result<Loss>,
     ) -> Result<(f64, Vec<Vec<f32>>)> {
         // Fresh ones: gradients gather in them, and an earlier call may have ended in the middle.
-        self.leaves = Leaves::new(self.model, &self.adapter)?;
+        self.leaves = Leaves::new(self.model, &self.learnt)?;
         crate::model::require_rows(batches.len())?;
-        let (share, seed) = (self.adapter.config().dropout, self.options.seed);
+        let (share, seed) = (self.learnt.dropout(), self.options.seed);
         let mut value = 0.0;
         for (index, batch) in batches.iter().enumerate() {
             let dropout = Dropout::new(share, seed, self.step as u64, index as u64);
@@ -213,14 +239,9 @@ impl<'m> Trainer<'m> {
     }
 
     /// Takes back weights, moments and step.
-    pub(super) fn restore(
-        &mut self,
-        adapter: Adapter,
-        optimizer: AdamW,
-        step: usize,
-    ) -> Result<()> {
-        self.leaves = Leaves::new(self.model, &adapter)?;
-        self.adapter = adapter;
+    pub(super) fn restore(&mut self, learnt: Learnt, optimizer: AdamW, step: usize) -> Result<()> {
+        self.leaves = Leaves::new(self.model, &learnt)?;
+        self.learnt = learnt;
         self.optimizer = optimizer;
         self.step = step;
         Ok(())
@@ -229,11 +250,4 @@ impl<'m> Trainer<'m> {
 
 fn targets<'a>(examples: impl Iterator<Item = &'a Example>) -> usize {
     examples.map(Example::target_count).sum()
-}
-
-fn shaped(shape: (usize, usize), values: &[f32]) -> Result<Array2<f32>> {
-    Array2::from_shape_vec(shape, values.to_vec()).map_err(|error| Error::Engine {
-        engine: "ndarray".to_owned(),
-        source: Box::new(error),
-    })
 }
