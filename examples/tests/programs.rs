@@ -189,7 +189,9 @@ fn heads_scores_every_head_and_ablates_the_most_influential() {
         let scores = &item.scores.as_ref().unwrap().kl;
         assert_eq!((scores.len(), scores[0].len()), (3, 4));
         let top = scores.iter().flatten().copied().fold(0.0, f64::max);
-        assert!((item.kl - top).abs() < 1e-9, "{} {top}", item.kl);
+        // The sweep runs heads together: the same sums in another order.
+        let same = |a: f64, b: f64| (a - b).abs() <= 1e-5 * b + 1e-9;
+        assert!(same(item.kl, top), "{} {top}", item.kl);
 
         // The same numbers one head at a time, by the other flags.
         let file = folder.path().join("one.json");
@@ -200,7 +202,7 @@ fn heads_scores_every_head_and_ablates_the_most_influential() {
             );
             let expected: f64 = scores[layer][head];
             assert!(
-                (one.items[0].kl - expected).abs() < 1e-9,
+                same(one.items[0].kl, expected),
                 "{kind} {layer}-{head}: {} {expected}",
                 one.items[0].kl
             );
@@ -238,7 +240,7 @@ fn uniform_attention_over_one_token_changes_nothing() {
     let item = &result.items[0];
     assert_eq!(item.prompt_tokens, [TinyLlama::BOS]);
     let scores = &item.scores.as_ref().unwrap().kl;
-    assert!(scores.iter().flatten().all(|&kl| kl == 0.0), "{scores:?}");
+    assert!(scores.iter().flatten().all(|&kl| kl < 1e-9), "{scores:?}");
 }
 
 #[test]

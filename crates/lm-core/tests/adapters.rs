@@ -362,3 +362,48 @@ fn a_sweep_under_adapters_equals_one_run_an_ablation() {
         }
     }
 }
+
+/// In bf16 the base rounds; what an adapter adds is computed in f32 and moves the logits as it does there.
+#[test]
+fn adapters_hold_in_bf16() {
+    for (name, of, _) in CASES {
+        let case = golden(name).unwrap();
+        let (wide, narrow) = (base(of), {
+            let options = device::options().dtype(lm_core::Dtype::Bf16);
+            TorchModel::open_with(golden(of).unwrap().model(), options).unwrap()
+        });
+        let rows = rows(&case);
+        let of_model = |model: &TorchModel| -> [Vec<Array2<f32>>; 3] {
+            let adapter = model.open_adapter(case.folder().join("adapter")).unwrap();
+            [
+                logits(model, &rows),
+                logits(&model.with_adapters(&[&adapter]).unwrap(), &rows),
+                logits(&model.merged(&adapter).unwrap(), &rows),
+            ]
+        };
+        let (wide, narrow) = (of_model(&wide), of_model(&narrow));
+        let flat = |all: &[Array2<f32>]| -> Vec<f32> { all.iter().flatten().copied().collect() };
+        // The change that the adapter makes, not the numbers it is a part of: bf16 keeps 8 bits of those.
+        let change = |all: &[Vec<Array2<f32>>; 3], with: usize| -> Vec<f32> {
+            let (with, without) = (flat(&all[with]), flat(&all[0]));
+            with.iter().zip(&without).map(|(a, b)| a - b).collect()
+        };
+        for with in [1, 2] {
+            let (wide, narrow) = (change(&wide, with), change(&narrow, with));
+            let size = |values: &[f32]| {
+                values
+                    .iter()
+                    .map(|value| f64::from(value * value))
+                    .sum::<f64>()
+                    .sqrt()
+            };
+            let apart: Vec<f32> = wide.iter().zip(&narrow).map(|(a, b)| a - b).collect();
+            assert!(
+                size(&apart) < 0.2 * size(&wide),
+                "{name}: {} of {}",
+                size(&apart),
+                size(&wide)
+            );
+        }
+    }
+}
