@@ -193,13 +193,7 @@ impl TorchModel {
         &self.decoder
     }
 
-    /// [`OpenModel::run`] under adapters.
-    fn run_with(
-        &self,
-        prompts: &[&[u32]],
-        run: &Run,
-        adapters: Option<&Adapters>,
-    ) -> Result<RunOutput> {
+    fn check_prompts(&self, prompts: &[&[u32]]) -> Result<()> {
         model::require_rows(prompts.len())?;
         let spec = &self.decoder.spec;
         model::check_chunks(
@@ -207,7 +201,18 @@ impl TorchModel {
             &vec![0; prompts.len()],
             spec.vocab_size,
             Some(spec.context_length),
-        )?;
+        )
+    }
+
+    /// [`OpenModel::run`] under adapters.
+    fn run_with(
+        &self,
+        prompts: &[&[u32]],
+        run: &Run,
+        adapters: Option<&Adapters>,
+    ) -> Result<RunOutput> {
+        self.check_prompts(prompts)?;
+        let spec = &self.decoder.spec;
         run.capture.check(&spec.shape())?;
         for (row, prompt) in prompts.iter().enumerate() {
             for positions in [&run.capture.positions, &run.logits] {
@@ -238,14 +243,8 @@ impl TorchModel {
         overlay: &Overlay,
         found: &mut dyn FnMut(usize, ArrayView2<'_, f32>) -> Result<()>,
     ) -> Result<()> {
-        model::require_rows(prompts.len())?;
+        self.check_prompts(prompts)?;
         let spec = &self.decoder.spec;
-        model::check_chunks(
-            prompts,
-            &vec![0; prompts.len()],
-            spec.vocab_size,
-            Some(spec.context_length),
-        )?;
         let (layers, heads) = (spec.layers, spec.attention.heads);
         ablations
             .iter()

@@ -10,7 +10,7 @@ use ndarray::{Array2, ArrayView2, s};
 use tch::Tensor;
 
 use super::attention::Shared;
-use super::decoder::{Decoder, padded};
+use super::decoder::{Block, Decoder, padded};
 use super::edits::{Edits, LayerEdit};
 use super::host::to_array2;
 use super::layout::Layout;
@@ -420,13 +420,7 @@ struct Step<'a> {
 impl Step<'_> {
     /// `x`: `[version · row, position, hidden]`. Returns what is wanted of the block's result, and keys and values.
     fn on(&self, x: &Tensor, edit: Option<&LayerEdit>) -> Result<(Option<Tensor>, Keys)> {
-        let Some(block) = self.decoder.blocks.get(self.layer) else {
-            return Err(crate::Error::argument(
-                "layer",
-                "one of the model's",
-                self.layer,
-            ));
-        };
+        let block = self.block()?;
         let attention = &block.attention;
         let (shared, of_asked) = self.shared()?;
         let normed = block.read(x)?;
@@ -454,13 +448,7 @@ impl Step<'_> {
 
     /// The block's result for each of `ablations`, which begin here, from the residual `x` of the model as it is.
     fn begin(&self, x: &Tensor, ablations: &[&HeadAblation]) -> Result<Tensor> {
-        let Some(block) = self.decoder.blocks.get(self.layer) else {
-            return Err(crate::Error::argument(
-                "layer",
-                "one of the model's",
-                self.layer,
-            ));
-        };
+        let block = self.block()?;
         let attention = &block.attention;
         let (shared, of_asked) = self.shared()?;
         let normed = block.read(x)?;
@@ -524,13 +512,7 @@ impl Step<'_> {
         head: usize,
         kinds: &[AblationKind],
     ) -> Result<Tensor> {
-        let Some(block) = self.decoder.blocks.get(self.layer) else {
-            return Err(crate::Error::argument(
-                "layer",
-                "one of the model's",
-                self.layer,
-            ));
-        };
+        let block = self.block()?;
         let kv_head = (head / block.attention.group()) as i64;
         let of_kv = |x: &Tensor| x.f_narrow(1, kv_head, 1);
         let mut asks = None;
@@ -589,6 +571,11 @@ impl Step<'_> {
         Ok(output.f_squeeze_dim(1)?)
     }
 
+    fn block(&self) -> Result<&Block> {
+        let block = self.decoder.blocks.get(self.layer);
+        block.ok_or_else(|| crate::Error::argument("layer", "one of the model's", self.layer))
+    }
+
     /// What attention is told, for all positions and for those that are asked about.
     fn shared(&self) -> Result<(Shared<'_>, Shared<'_>)> {
         let window = self.decoder.spec.window(self.layer);
@@ -631,7 +618,7 @@ impl Step<'_> {
 
     fn after(
         &self,
-        block: &super::decoder::Block,
+        block: &Block,
         from: (&Tensor, &Tensor),
         attended: Tensor,
         overlay: &Overlay,
