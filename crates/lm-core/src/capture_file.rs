@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::model::{Intervention, ModelShape, OpenModel, Run};
 use crate::sites::{Capture, Captured, Positions, Site};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// A file of captured states under way. The name it is to have appears when it is whole.
 #[derive(Debug)]
@@ -205,7 +205,7 @@ impl CaptureFile {
             ));
         }
         self.file.sync_all().map_err(Error::io(&self.partial))?;
-        fs::rename(&self.partial, &self.path).map_err(Error::io(&self.path))?;
+        files::rename(&self.partial, &self.path).map_err(Error::io(&self.path))?;
         self.finished = true;
         Ok(())
     }

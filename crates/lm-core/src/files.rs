@@ -1,7 +1,7 @@
 //! Files that are there whole or not at all.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use crate::{Error, Result};
@@ -14,15 +14,20 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         let mut file = File::create(&beside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&beside, path)?;
-        // The rename itself lives in the folder.
-        match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-            _ => Ok(()),
-        }
+        rename(&beside, path)
     })();
     written.map_err(|source| {
         let _ = fs::remove_file(&beside);
         Error::io(path)(source)
     })
+}
+
+/// Gives a synchronised file its name, for good.
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    // The rename itself lives in the folder.
+    match to.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+        _ => Ok(()),
+    }
 }

@@ -42,16 +42,8 @@ pub fn train(
 ) -> Result<Trained<Adapter>> {
     let before = adapter.clone();
     let trainer = Trainer::new(model, adapter, options.clone())?;
-    let Trained {
-        weights,
-        steps,
-        held_out,
-    } = run(trainer, data, held_out, watch)?;
-    Ok(Trained {
-        weights: weights.adapter.unwrap_or(before),
-        steps,
-        held_out,
-    })
+    let trained = run(trainer, data, held_out, watch)?;
+    Ok(trained.map(|weights| weights.adapter.unwrap_or(before)))
 }
 
 /// The same for a soft prompt, which stands before every example.
@@ -68,16 +60,18 @@ pub fn train_soft_prompt(
 ) -> Result<Trained<SoftPrompt>> {
     let before = prompt.clone();
     let trainer = Trainer::of_soft_prompt(model, prompt, options.clone())?;
-    let Trained {
-        weights,
-        steps,
-        held_out,
-    } = run(trainer, data, held_out, watch)?;
-    Ok(Trained {
-        weights: weights.prompt.unwrap_or(before),
-        steps,
-        held_out,
-    })
+    let trained = run(trainer, data, held_out, watch)?;
+    Ok(trained.map(|weights| weights.prompt.unwrap_or(before)))
+}
+
+impl<T> Trained<T> {
+    fn map<U>(self, weights: impl FnOnce(T) -> U) -> Trained<U> {
+        Trained {
+            weights: weights(self.weights),
+            steps: self.steps,
+            held_out: self.held_out,
+        }
+    }
 }
 
 fn run(
