@@ -1,0 +1,1 @@
+//! Runs that survive: a journal, exact resume, shards and their merge.

@@ -1,0 +1,1 @@
+//! Statistics: intervals, tests, agreement, rank comparison. Pure functions in `f64`.
