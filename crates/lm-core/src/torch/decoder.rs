@@ -6,7 +6,7 @@ use super::attention::{Attention, Shared};
 use super::cache::KvCache;
 use super::edits::Edits;
 use super::frozen::Frozen;
-use super::layers::{Mlp, Norm};
+use super::layers::{self, Mlp, Norm};
 use super::layout::{Layout, Step};
 use super::mask::AttentionMask;
 use super::overlay::Overlay;
@@ -296,7 +296,7 @@ impl Decoder {
     /// The same from states after the final norm.
     fn unembed(&self, normed: &Tensor) -> Result<Tensor> {
         let weight = self.unembedding.as_ref().unwrap_or(&self.embedding);
-        let mut logits = normed.f_linear::<&Tensor>(weight, self.unembedding_bias.as_deref())?;
+        let mut logits = layers::product(normed, weight, self.unembedding_bias.as_deref())?;
         if let Some(cap) = self.spec.unembedding.soft_cap {
             logits = logits.f_div_scalar(cap)?.f_tanh()?.f_mul_scalar(cap)?;
         }

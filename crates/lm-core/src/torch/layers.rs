@@ -19,8 +19,17 @@ pub(super) struct Linear {
 impl Linear {
     /// `[…, in]` to `[…, out]`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&self.weight, self.bias.as_deref())?)
+        product(x, &self.weight, self.bias.as_deref())
     }
+}
+
+/// `x · Wᵀ + b` for `x` `[…, in]`, `weight` `[out, in]`, `bias` `[out]`.
+pub(super) fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    if let Some(product) = super::few_rows::linear(x, weight, bias)? {
+        return Ok(product);
+    }
+    Ok(x.f_linear(weight, bias)?)
 }
 
 /// A norm over the last axis.

@@ -7,6 +7,8 @@ mod attention;
 mod cache;
 mod decoder;
 mod edits;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod few_rows;
 mod frozen;
 mod host;
 mod layers;
