@@ -21,6 +21,11 @@ impl Linear {
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         product(x, &self.weight, self.bias.as_deref())
     }
+
+    /// The same by libtorch, whatever the number of rows.
+    pub(super) fn forward_for_gradients(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_linear(&self.weight, self.bias.as_deref())?)
+    }
 }
 
 /// `x · Wᵀ + b` for `x` `[…, in]`, `weight` `[out, in]`, `bias` `[out]`.

@@ -15,6 +15,8 @@ pub(super) struct Overlay {
     added: HashMap<(usize, LayerPart), Vec<Added>>,
     /// `[virtual token, hidden]`, `f32`, by the ids after the vocabulary.
     soft: Option<Tensor>,
+    /// Of training.
+    learning: bool,
 }
 
 /// `scaling · B(A(x))`, in `f32` whatever the run is in, as PEFT holds its adapters.
@@ -34,6 +36,15 @@ pub(super) struct Added {
 }
 
 impl Overlay {
+    /// One that is being trained: a block may be computed twice, once without gradients and once with them, and both must be
+    /// the same to the bit, so all products are those that autograd knows.
+    pub(super) fn learning() -> Self {
+        Self {
+            learning: true,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn set_soft_prompt(&mut self, prompt: Tensor) {
         self.soft = Some(prompt);
     }
@@ -59,7 +70,11 @@ impl Overlay {
         linear: &Linear,
         x: &Tensor,
     ) -> Result<Tensor> {
-        let plain = linear.forward(x)?;
+        let plain = if self.learning {
+            linear.forward_for_gradients(x)?
+        } else {
+            linear.forward(x)?
+        };
         let Some(all) = self.added.get(&(layer, part)) else {
             return Ok(plain);
         };

@@ -81,7 +81,7 @@ impl Leaves {
     }
 
     fn overlay(&self, dropout: Option<&Dropout>) -> Overlay {
-        let mut overlay = Overlay::default();
+        let mut overlay = Overlay::learning();
         if let Some(prompt) = &self.prompt {
             overlay.set_soft_prompt(prompt.shallow_clone());
         }
