@@ -37,10 +37,10 @@ const LARGEST: usize = 2_000_000;
 
 /// Files that may hold `unsafe` code; each block there argues why it is sound.
 const UNSAFE_FILES: &[&str] = &[
-    "crates/lm-core/src/torch/few_rows/kernel.rs",
-    "crates/lm-core/src/torch/few_rows/lanes.rs",
-    "crates/lm-core/src/torch/few_rows/mod.rs",
-    "crates/lm-core/src/torch/few_rows/team.rs",
+    "crates/lm-core/src/torch/kernels/product.rs",
+    "crates/lm-core/src/torch/kernels/lanes.rs",
+    "crates/lm-core/src/torch/kernels/mod.rs",
+    "crates/lm-core/src/torch/kernels/team.rs",
     "crates/lm-core/src/torch/frozen.rs",
     "crates/lm-core/src/torch/load.rs",
     "crates/lm-core/src/weights/mmap.rs",

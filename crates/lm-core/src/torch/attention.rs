@@ -171,15 +171,16 @@ impl Attention {
     ) -> Result<Tensor> {
         let x = match (norm, self.spec.qk_norm) {
             (Some(norm), Some(QkNorm::Projection)) => {
-                self.by_head(&norm.forward(projected)?, heads)?
+                self.by_head(&shared.overlay.norm(norm, projected)?, heads)?
             }
-            (Some(norm), Some(QkNorm::Head)) => norm.forward(&self.by_head(projected, heads)?)?,
+            (Some(norm), Some(QkNorm::Head)) => shared
+                .overlay
+                .norm(norm, &self.by_head(projected, heads)?)?,
             _ => self.by_head(projected, heads)?,
         };
-        let x = x.f_transpose(1, 2)?;
         match &shared.rotary {
             Some((rotary, angles)) => rotary.apply(&x, angles),
-            None => Ok(x),
+            None => Ok(x.f_transpose(1, 2)?),
         }
     }
 

@@ -72,15 +72,15 @@ impl Block {
         cache: Option<&mut KvCache>,
         taps: &mut Taps<'_>,
     ) -> Result<Tensor> {
-        let normed = self.read(x)?;
+        let normed = self.read(x, shared.overlay)?;
         let read = normed.as_ref().unwrap_or(x);
         let attended = self.attention.forward(layer, read, shared, cache, taps)?;
         self.after_attention(layer, (x, read), attended, shared.overlay, taps)
     }
 
     /// What the attention reads, if it is not `x` itself.
-    pub(super) fn read(&self, x: &Tensor) -> Result<Option<Tensor>> {
-        normed(self.attention_norm.as_ref(), x)
+    pub(super) fn read(&self, x: &Tensor, overlay: &Overlay) -> Result<Option<Tensor>> {
+        normed(self.attention_norm.as_ref(), x, overlay)
     }
 
     /// The block's result from `x`, what the attention has `read` of it, and what it gave.
@@ -92,7 +92,7 @@ impl Block {
         overlay: &Overlay,
         taps: &mut Taps<'_>,
     ) -> Result<Tensor> {
-        let post = normed(self.attention_post_norm.as_ref(), &attended)?;
+        let post = normed(self.attention_post_norm.as_ref(), &attended, overlay)?;
         let attended = taps.pass(Site::AttentionOutput(layer), post.unwrap_or(attended))?;
         let (after, fed) = match self.kind {
             BlockKind::ParallelSharedNorm => (None, self.mlp.forward(layer, read, overlay)?),
@@ -103,7 +103,7 @@ impl Block {
                 (Some(after), fed)
             }
         };
-        let post = normed(self.mlp_post_norm.as_ref(), &fed)?;
+        let post = normed(self.mlp_post_norm.as_ref(), &fed, overlay)?;
         let fed = taps.pass(Site::MlpOutput(layer), post.unwrap_or(fed))?;
         match after {
             Some(after) => Ok(after.f_add(&fed)?),
@@ -114,15 +114,15 @@ impl Block {
 
     /// The feed-forward part, after its norm if it has one.
     fn fed(&self, layer: usize, x: &Tensor, overlay: &Overlay) -> Result<Tensor> {
-        let normed = normed(self.mlp_norm.as_ref(), x)?;
+        let normed = normed(self.mlp_norm.as_ref(), x, overlay)?;
         let read = normed.as_ref().unwrap_or(x);
         self.mlp.forward(layer, read, overlay)
     }
 }
 
 /// `norm(x)`, if there is a norm.
-fn normed(norm: Option<&Norm>, x: &Tensor) -> Result<Option<Tensor>> {
-    norm.map(|norm| norm.forward(x)).transpose()
+fn normed(norm: Option<&Norm>, x: &Tensor, overlay: &Overlay) -> Result<Option<Tensor>> {
+    norm.map(|norm| overlay.norm(norm, x)).transpose()
 }
 
 /// What all blocks of a pass share.

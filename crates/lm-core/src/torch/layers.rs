@@ -22,7 +22,7 @@ impl Linear {
         product(x, &self.weight, self.bias.as_deref())
     }
 
-    /// The same by libtorch, whatever the number of rows.
+    /// The same by an operator that autograd knows.
     pub(super) fn forward_for_gradients(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_linear(&self.weight, self.bias.as_deref())?)
     }
@@ -31,7 +31,7 @@ impl Linear {
 /// `x · Wᵀ + b` for `x` `[…, in]`, `weight` `[out, in]`, `bias` `[out]`.
 pub(super) fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-    if let Some(product) = super::few_rows::linear(x, weight, bias)? {
+    if let Some(product) = super::kernels::linear(x, weight, bias)? {
         return Ok(product);
     }
     Ok(x.f_linear(weight, bias)?)
@@ -51,6 +51,19 @@ impl Norm {
     /// `[…, width]` to the same shape: statistics in `f32`, cast back before or after the weight is applied, as Hugging Face
     /// does for the family (the fused RMS operator always applies it before, which differs in bf16).
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        if self.spec.kind != NormKind::Layer {
+            let narrow_first = self.spec.kind == NormKind::Rms;
+            let (weight, epsilon) = (&self.weight, self.spec.epsilon);
+            if let Some(normed) = super::kernels::rms_norm(x, weight, epsilon, narrow_first)? {
+                return Ok(normed);
+            }
+        }
+        self.forward_for_gradients(x)
+    }
+
+    /// The same by operators that autograd knows.
+    pub(super) fn forward_for_gradients(&self, x: &Tensor) -> Result<Tensor> {
         let kind = x.f_kind()?;
         match self.spec.kind {
             NormKind::Rms => Ok(self.weight.f_mul(&self.normed(x)?.f_to_kind(kind)?)?),
@@ -92,16 +105,17 @@ impl Mlp {
         let project = |part: LayerPart, linear: &Linear| overlay.linear(layer, part, linear, x);
         let up = project(LayerPart::Up, &self.up)?;
         let inner = match &self.gate {
-            Some(gate) => self
-                .activate(&project(LayerPart::Gate, gate)?)?
-                .f_mul(&up)?,
-            None => self.activate(&up)?,
+            Some(gate) => self.activate(project(LayerPart::Gate, gate)?)?.f_mul(&up)?,
+            None => self.activate(up)?,
         };
         overlay.linear(layer, LayerPart::Down, &self.down, &inner)
     }
 
-    fn activate(&self, x: &Tensor) -> Result<Tensor> {
+    /// In place where no gradient needs what was there.
+    fn activate(&self, mut x: Tensor) -> Result<Tensor> {
+        let in_place = !x.requires_grad();
         Ok(match self.activation {
+            Activation::Silu if in_place => x.f_silu_()?,
             Activation::Silu => x.f_silu()?,
             Activation::Gelu => x.f_gelu("none")?,
             Activation::GeluTanh => x.f_gelu("tanh")?,

@@ -7,10 +7,10 @@ mod attention;
 mod cache;
 mod decoder;
 mod edits;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-mod few_rows;
 mod frozen;
 mod host;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod kernels;
 mod layers;
 mod layout;
 mod load;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tch::{Kind, Tensor};
 
-use super::layers::Linear;
+use super::layers::{Linear, Norm};
 use super::train::Dropout;
 use crate::Result;
 use crate::spec::LayerPart;
@@ -37,7 +37,7 @@ pub(super) struct Added {
 
 impl Overlay {
     /// One that is being trained: a block may be computed twice, once without gradients and once with them, and both must be
-    /// the same to the bit, so all products are those that autograd knows.
+    /// the same to the bit, so all operators are those that autograd knows.
     pub(super) fn learning() -> Self {
         Self {
             learning: true,
@@ -60,6 +60,15 @@ impl Overlay {
     /// Whether anything is added to a projection.
     pub(super) fn is_on(&self, layer: usize, part: LayerPart) -> bool {
         self.added.contains_key(&(layer, part))
+    }
+
+    /// `x` through a norm of the model.
+    pub(super) fn norm(&self, norm: &Norm, x: &Tensor) -> Result<Tensor> {
+        if self.learning {
+            norm.forward_for_gradients(x)
+        } else {
+            norm.forward(x)
+        }
     }
 
     /// `x`, `[row, position, in]`, through a projection and what is added to it: `[row, position, out]`.

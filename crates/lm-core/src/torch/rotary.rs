@@ -239,8 +239,18 @@ impl Rotary {
         Ok(Tensor::f_stack(&rows, 0)?.f_unsqueeze(1)?.f_unsqueeze(1)?)
     }
 
-    /// Rotates `x`, `[row, head, position, head_dim]`; what lies beyond the rotated part of a head passes unchanged.
+    /// Rotates `x`, `[row, position, head, head_dim]`, and returns `[row, head, position, head_dim]`; what lies beyond the
+    /// rotated part of a head passes unchanged.
     pub(super) fn apply(&self, x: &Tensor, angles: &Angles) -> Result<Tensor> {
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        if let Some(x) = super::kernels::rotary(x, (&angles.cos, &angles.sin), self.style)? {
+            return Ok(x);
+        }
+        self.apply_by_operators(&x.f_transpose(1, 2)?, angles)
+    }
+
+    /// `x`: `[row, head, position, head_dim]`, and so the result.
+    fn apply_by_operators(&self, x: &Tensor, angles: &Angles) -> Result<Tensor> {
         let head_dim = x.size().last().copied().unwrap_or(self.dim);
         if head_dim == self.dim {
             return self.rotate(x, angles);
@@ -270,4 +280,48 @@ impl Rotary {
 fn blended(a: &Tensor, b: &Tensor, ramp: &Tensor) -> Result<Tensor> {
     let rest = ramp.f_neg()?.f_add_scalar(1.0)?;
     Ok(a.f_mul(&rest)?.f_add(&b.f_mul(ramp)?)?)
+}
+
+#[cfg(all(test, target_os = "linux", target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_pass_gives_the_bits_of_the_operators() {
+        let random = |shape: &[i64]| Tensor::f_randn(shape, (Kind::Float, Device::Cpu)).unwrap();
+        for kind in [Kind::Float, Kind::BFloat16] {
+            for style in [RotaryStyle::Half, RotaryStyle::Interleaved] {
+                // Rows, rows of angles, positions, heads, elements of a head, those that turn; the last is large.
+                for [rows, of_rows, width, heads, head_dim, dim] in [
+                    [1, 1, 1, 9, 64, 64],
+                    [3, 3, 4, 2, 12, 6],
+                    [4, 1, 5, 3, 20, 2],
+                    [5, 5, 60, 8, 64, 48],
+                ] {
+                    let rotary = Rotary {
+                        frequencies: Frequencies::Fixed(Frozen::new(random(&[1]))),
+                        scale: 1.0,
+                        dim,
+                        style,
+                    };
+                    let angles = || {
+                        let angles = random(&[of_rows, 1, width, dim]);
+                        angles.f_to_kind(kind).unwrap()
+                    };
+                    let angles = Angles {
+                        cos: angles(),
+                        sin: angles(),
+                    };
+                    let x = random(&[rows, width, heads, head_dim])
+                        .f_to_kind(kind)
+                        .unwrap();
+                    let turned = x.f_transpose(1, 2).unwrap();
+                    let expected = rotary.apply_by_operators(&turned, &angles).unwrap();
+                    let found =
+                        super::super::kernels::rotary(&x, (&angles.cos, &angles.sin), style);
+                    assert!(found.unwrap().unwrap().f_equal(&expected).unwrap());
+                }
+            }
+        }
+    }
 }

@@ -423,7 +423,7 @@ impl Step<'_> {
         let block = self.block()?;
         let attention = &block.attention;
         let (shared, of_asked) = self.shared()?;
-        let normed = block.read(x)?;
+        let normed = block.read(x, shared.overlay)?;
         let read = normed.as_ref().unwrap_or(x);
         let (mut key, mut value) = attention.keys_and_values(self.layer, read, &shared)?;
         if self.want == Want::Keys && edit.is_none() {
@@ -451,7 +451,7 @@ impl Step<'_> {
         let block = self.block()?;
         let attention = &block.attention;
         let (shared, of_asked) = self.shared()?;
-        let normed = block.read(x)?;
+        let normed = block.read(x, shared.overlay)?;
         let read = normed.as_ref().unwrap_or(x);
         let (key, value) = attention.keys_and_values(self.layer, read, &shared)?;
         let (x, read) = (self.asked(x)?, self.asked(read)?);

@@ -8,11 +8,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::lanes::{Instructions, LANES, Lanes};
+use super::lanes::{Instructions, LANES, Lanes, Work};
 use super::team;
-
-/// A product this small is not worth waking the other threads for, in bytes of the matrix.
-const ALONE: usize = 64 << 10;
 
 /// An element type of matrices and results.
 pub(super) trait Element: Copy + Default + Send + Sync {
@@ -94,10 +91,12 @@ impl Element for f32 {
         Cow::Owned(padded.collect())
     }
 
+    #[inline(always)]
     fn widen(self) -> f32 {
         self
     }
 
+    #[inline(always)]
     fn narrow(sum: f32) -> Self {
         sum
     }
@@ -169,8 +168,13 @@ impl Element for Bf16 {
         f32::from_bits(u32::from(self.0) << 16)
     }
 
+    /// To the nearest, ties to even; without a branch, so that loops over it use the lanes.
+    #[inline(always)]
     fn narrow(sum: f32) -> Self {
-        Self(half::bf16::from_f32(sum).to_bits())
+        let bits = sum.to_bits();
+        let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+        let quiet_nan = bits >> 16 | 0x40;
+        Self(if sum.is_nan() { quiet_nan } else { nearest } as u16)
     }
 }
 
@@ -198,15 +202,18 @@ impl<T: Element> Product<'_, T> {
     pub(super) unsafe fn run(&self, instructions: Instructions, out: *mut T, threads: usize) {
         let rows = self.matrix.len() / self.width;
         let out = Out { to: out, rows };
-        let threads = if size_of_val(self.matrix) < ALONE {
+        let threads = if size_of_val(self.matrix) < team::ALONE {
             1
         } else {
             threads
         };
         team::run(threads, &|part, parts| {
             let at = |part: usize| part * rows / parts;
-            // SAFETY: the caller gives the room, and no two parts have a row in common.
-            unsafe { instructions.rows(self, at(part)..at(part + 1), out) };
+            instructions.run(Part {
+                product: self,
+                rows: at(part)..at(part + 1),
+                out,
+            });
         });
     }
 
@@ -214,6 +221,32 @@ impl<T: Element> Product<'_, T> {
     fn chunks(&self) -> (&[[f32; LANES]], usize) {
         let (chunks, _) = self.vectors.as_chunks();
         (chunks, self.width.div_ceil(T::GROUP) * T::PARTS)
+    }
+}
+
+/// Some rows of a product.
+struct Part<'a, T: Element> {
+    product: &'a Product<'a, T>,
+    /// No other part has them.
+    rows: Range<usize>,
+    /// What [`Product::run`] was given.
+    out: Out<T>,
+}
+
+impl<T: Element> Work for Part<'_, T> {
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Self { product, rows, out } = self;
+        // R·M registers hold sums, and R for each part of a group hold the rows.
+        // SAFETY: the room is there, and these rows are this part's alone.
+        unsafe {
+            match (L::REGISTERS, T::PARTS) {
+                (32.., 1) => in_tiles::<L, T, 6, 4>(lanes, product, rows, out),
+                (32.., _) => in_tiles::<L, T, 4, 4>(lanes, product, rows, out),
+                (8.., _) => in_tiles::<L, T, 2, 2>(lanes, product, rows, out),
+                _ => in_tiles::<L, T, 1, 1>(lanes, product, rows, out),
+            }
+        }
     }
 }
 
@@ -244,7 +277,7 @@ impl<T> Out<T> {
 /// # Safety
 /// As [`Out::put`].
 #[inline(always)]
-pub(super) unsafe fn rows<L: Lanes, T: Element, const R: usize, const M: usize>(
+unsafe fn in_tiles<L: Lanes, T: Element, const R: usize, const M: usize>(
     lanes: L,
     product: &Product<'_, T>,
     rows: Range<usize>,
@@ -365,7 +398,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::torch::few_rows::lanes::{Avx2, Avx512};
+    use crate::torch::kernels::lanes::{Avx2, Avx512};
 
     /// Every set of instructions that this processor has, the plain one first.
     fn all() -> Vec<Instructions> {
@@ -483,7 +516,7 @@ mod tests {
         let matrix: Vec<f32> = (0..rows * width)
             .map(|index| (index % 13) as f32 - 6.0)
             .collect();
-        assert!(size_of_val(matrix.as_slice()) > ALONE);
+        assert!(size_of_val(matrix.as_slice()) > team::ALONE);
         let x: Vec<f32> = (0..3 * width)
             .map(|index| (index % 7) as f32 - 3.0)
             .collect();
@@ -495,6 +528,23 @@ mod tests {
             // Whole numbers this small are summed without rounding.
             let found = product(instructions, 2, (&x, &matrix, width), None);
             assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn numbers_are_narrowed_to_the_nearest() {
+        // Every exponent, and mantissas around each place where rounding turns.
+        for high in 0..=u16::MAX {
+            for low in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
+                let value = f32::from_bits(u32::from(high) << 16 | low);
+                let expected = bf16::from_f32(value);
+                assert_eq!(Bf16::narrow(value).0, expected.to_bits(), "{value:e}");
+                let (found, expected) = (Bf16(high).widen(), bf16::from_bits(high).to_f32());
+                // A signalling NaN may be quieted on the way.
+                assert!(
+                    found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan()
+                );
+            }
         }
     }
 

@@ -1,9 +1,6 @@
 //! Sixteen sums side by side, in the instructions that a processor has.
 
 use std::arch::x86_64::*;
-use std::ops::Range;
-
-use super::kernel::{self, Element, Out, Product};
 
 /// How many sums.
 pub(super) const LANES: usize = 16;
@@ -25,66 +22,42 @@ impl Instructions {
         avx512.or_else(|| Avx2::of_this_processor().map(Self::Avx2))
     }
 
-    /// The part `rows` of a product.
-    ///
-    /// # Safety
-    /// As [`Out::put`] asks.
-    pub(super) unsafe fn rows<T: Element>(
-        self,
-        product: &Product<'_, T>,
-        rows: Range<usize>,
-        out: Out<T>,
-    ) {
-        // SAFETY: passed on; a value of `Avx512` or `Avx2` exists only where the processor has the instructions.
-        unsafe {
-            match self {
-                Self::Avx512(lanes) => in_avx512(lanes, product, rows, out),
-                Self::Avx2(lanes) => in_avx2(lanes, product, rows, out),
-                #[cfg(test)]
-                Self::Plain => kernel::rows::<_, T, 1, 1>(plain::Plain, product, rows, out),
-            }
+    /// `work` with these instructions enabled.
+    pub(super) fn run(self, work: impl Work) {
+        match self {
+            // SAFETY: a value of `Avx512` or `Avx2` exists only where the processor has the instructions.
+            Self::Avx512(lanes) => unsafe { in_avx512(lanes, work) },
+            // SAFETY: as above.
+            Self::Avx2(lanes) => unsafe { in_avx2(lanes, work) },
+            #[cfg(test)]
+            Self::Plain => work.run(plain::Plain),
         }
     }
 }
 
-/// # Safety
-/// As [`Out::put`] asks, and the processor has the instructions.
+/// What is compiled once for each set of instructions. The method and all it calls must be `#[inline(always)]`: what stays a call
+/// is compiled without them.
+pub(super) trait Work {
+    fn run<L: Lanes>(self, lanes: L);
+}
+
 #[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
-unsafe fn in_avx512<T: Element>(
-    lanes: Avx512,
-    product: &Product<'_, T>,
-    rows: Range<usize>,
-    out: Out<T>,
-) {
-    // Of 32 registers, R·M hold sums and as many as a group of R rows needs hold the rows.
-    // SAFETY: passed on.
-    unsafe {
-        if T::PARTS == 1 {
-            kernel::rows::<_, T, 6, 4>(lanes, product, rows, out);
-        } else {
-            kernel::rows::<_, T, 4, 4>(lanes, product, rows, out);
-        }
-    }
+fn in_avx512(lanes: Avx512, work: impl Work) {
+    work.run(lanes);
 }
 
-/// # Safety
-/// As [`Out::put`] asks, and the processor has the instructions.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn in_avx2<T: Element>(
-    lanes: Avx2,
-    product: &Product<'_, T>,
-    rows: Range<usize>,
-    out: Out<T>,
-) {
-    // Sixteen registers, two for sixteen sums.
-    // SAFETY: passed on.
-    unsafe { kernel::rows::<_, T, 2, 2>(lanes, product, rows, out) }
+fn in_avx2(lanes: Avx2, work: impl Work) {
+    work.run(lanes);
 }
 
 /// Arithmetic on sixteen `f32` at once.
 ///
 /// The methods are inlined into a function that has the processor's instructions enabled; elsewhere they are calls, and slow.
 pub(super) trait Lanes: Copy {
+    /// How many values of [`Lanes::Sums`] the registers hold.
+    const REGISTERS: usize;
+
     type Sums: Copy;
 
     fn zero(self) -> Self::Sums;
@@ -111,6 +84,8 @@ impl Avx512 {
 }
 
 impl Lanes for Avx512 {
+    const REGISTERS: usize = 32;
+
     type Sums = __m512;
 
     #[inline(always)]
@@ -183,6 +158,8 @@ impl Avx2 {
 }
 
 impl Lanes for Avx2 {
+    const REGISTERS: usize = 8;
+
     /// Lanes 0 to 7 and 8 to 15.
     type Sums = [__m256; 2];
 
@@ -263,6 +240,8 @@ pub(super) mod plain {
     pub(crate) struct Plain;
 
     impl Lanes for Plain {
+        const REGISTERS: usize = 1;
+
         type Sums = [f32; LANES];
 
         fn zero(self) -> [f32; LANES] {

@@ -5,6 +5,10 @@
 //! for the same team: libgomp, which libtorch and its bindings link.
 
 use std::ffi::{c_int, c_uint, c_void};
+use std::sync::Mutex;
+
+/// Less than so many bytes of a result are not worth waking the other threads for.
+pub(super) const ALONE: usize = 64 << 10;
 
 unsafe extern "C" {
     /// What a compiler makes of `#pragma omp parallel`: `work(data)` on each thread of a team of `threads`, then a barrier.
@@ -34,6 +38,31 @@ pub(super) fn run(threads: usize, work: &(dyn Fn(usize, usize) + Sync)) {
             0,
         );
     }
+}
+
+/// `work(first, part)` for parts of `out` of whole units of `unit` elements, `first` being the number of a part's first unit. As
+/// [`run`], it must not panic.
+pub(super) fn run_on<T: Send>(
+    threads: usize,
+    out: &mut [T],
+    unit: usize,
+    work: &(dyn Fn(usize, &mut [T]) + Sync),
+) {
+    let units = out.len() / unit.max(1);
+    let threads = threads.min(units);
+    if threads <= 1 || size_of_val(out) < ALONE {
+        return work(0, out);
+    }
+    let of_each = units.div_ceil(threads);
+    let parts: Vec<Mutex<&mut [T]>> = out.chunks_mut(of_each * unit).map(Mutex::new).collect();
+    run(threads, &|part, team| {
+        for index in (part..parts.len()).step_by(team) {
+            // Each is locked once.
+            if let Some(Ok(mut own)) = parts.get(index).map(Mutex::lock) {
+                work(index * of_each, &mut own);
+            }
+        }
+    });
 }
 
 extern "C" fn on_this_thread(data: *mut c_void) {
