@@ -8,6 +8,7 @@ mod adapter;
 mod capture_file;
 pub mod chat;
 mod error;
+mod exp;
 mod family;
 mod files;
 pub mod generate;

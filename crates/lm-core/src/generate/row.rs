@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use super::run::Call;
 use super::{FinishReason, GenerateOptions, Generation, Piece, Request};
+use crate::exp::bounds;
 use crate::sampling::RowKey;
 use crate::text::TextInterface;
 use crate::tokenizer::{DecodeStream, StopMatcher, StopStrings};
@@ -73,17 +74,16 @@ impl<'a> Row<'a> {
             self.first_logits = logits::top(logits, options.first_logits);
         }
         let not_a_number = || Error::argument("logits", "at least one finite number", "none");
-        let token = options
-            .sampling
-            .choose(
-                refined.unwrap_or(logits),
-                &self.history,
-                &self.key,
-                step as u64,
-            )
-            .ok_or_else(not_a_number)?;
-        self.logprobs
-            .push(logits::log_prob(logits, token).ok_or_else(not_a_number)?);
+        // The log-probability is the model's own whatever the token was chosen from.
+        let ends = bounds(logits);
+        let (sampling, draw) = (&options.sampling, step as u64);
+        let token = match refined {
+            Some(refined) => sampling.choose(refined, &self.history, &self.key, draw),
+            None => sampling.choose_known(logits, ends, &self.history, &self.key, draw),
+        }
+        .ok_or_else(not_a_number)?;
+        let logprob = logits::log_prob_within(logits, ends, token).ok_or_else(not_a_number)?;
+        self.logprobs.push(logprob);
         self.history.push(token);
         let released = self.matcher.push(&self.stream.push(token)?);
         let (piece, stopped) = (released.text, released.matched.is_some());
