@@ -68,6 +68,15 @@ pub(super) trait Lanes: Copy {
     fn multiply_add(self, sums: Self::Sums, a: Self::Sums, b: Self::Sums) -> Self::Sums;
     /// Lanes `i` and `i + 8` added, then `i + 4`, `i + 2`, `i + 1`.
     fn fold(self, sums: Self::Sums) -> f32;
+    /// [`Lanes::fold`] of each.
+    #[inline(always)]
+    fn fold_all<const M: usize>(self, sums: [Self::Sums; M]) -> [f32; M] {
+        let mut folded = [0.0; M];
+        for m in 0..M {
+            folded[m] = self.fold(sums[m]);
+        }
+        folded
+    }
     /// Asks for memory that will be read soon; any address will do.
     fn prefetch<T>(self, from: *const T);
 }
@@ -127,6 +136,38 @@ impl Lanes for Avx512 {
             let eight = _mm256_add_ps(_mm512_castps512_ps256(sums), _mm256_castpd_ps(upper));
             Avx2(()).fold_eight(eight)
         }
+    }
+
+    /// Four at once: each step halves what is left of two, side by side in one register.
+    #[inline(always)]
+    fn fold_all<const M: usize>(self, sums: [__m512; M]) -> [f32; M] {
+        let mut folded = [0.0; M];
+        if M != 4 {
+            for m in 0..M {
+                folded[m] = self.fold(sums[m]);
+            }
+            return folded;
+        }
+        // SAFETY: as above.
+        unsafe {
+            // Quarters of a register, by their numbers.
+            let halved = |a: __m512, b: __m512| {
+                let low = _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
+                _mm512_add_ps(low, _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b))
+            };
+            let (first, second) = (halved(sums[0], sums[1]), halved(sums[2], sums[3]));
+            // One quarter for each of the four.
+            let even = _mm512_shuffle_f32x4::<0b10_00_10_00>(first, second);
+            let four = _mm512_add_ps(even, _mm512_shuffle_f32x4::<0b11_01_11_01>(first, second));
+            let two = _mm512_add_ps(four, _mm512_permute_ps::<0b11_10_11_10>(four));
+            let one = _mm512_add_ps(two, _mm512_permute_ps::<0b01_01_01_01>(two));
+            let mut all = [0.0; LANES];
+            _mm512_storeu_ps(all.as_mut_ptr(), one);
+            for m in 0..M {
+                folded[m] = all[4 * m];
+            }
+        }
+        folded
     }
 
     #[inline(always)]

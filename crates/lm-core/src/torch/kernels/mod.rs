@@ -1,9 +1,10 @@
 //! Our own kernels for the CPU, where libtorch's leave much of the machine unused.
 //!
-//! * [`linear`]: one step of decoding reads every weight for one row or a few. libtorch's products were made for many: for few they
+//! * [`few_rows`]: one step of decoding reads every weight for one row or a few. libtorch's products were made for many: for few they
 //!   read a part of what the memory gives, and two rows can cost more than twice one (`docs/speed.md`). Here the matrix is read
 //!   once, as it is stored, by all rows together; nothing is packed, so no memory is added. The sums do not depend on how many
 //!   rows, threads or instructions there are: see [`product`].
+//! * [`widened::linear`]: the same for many rows of bfloat16, on processors whose `f32` products are the faster ones.
 //! * [`rms_norm`], [`rotary`]: one pass over the numbers instead of one for each of six or seven operators, of which each costs
 //!   some microseconds before it begins.
 //!
@@ -15,6 +16,7 @@ mod norm;
 mod product;
 mod rotary;
 mod team;
+mod widened;
 
 use tch::{Device, Kind, Tensor};
 
@@ -25,11 +27,19 @@ use self::rotary::{Heads, Rotation};
 use crate::Result;
 use crate::spec::RotaryStyle;
 
-/// Up to so many rows [`linear`] is faster than libtorch (`docs/speed.md`).
+/// Up to so many rows [`few_rows`] is faster than libtorch (`docs/speed.md`).
 const MOST_ROWS: i64 = 32;
 
-/// `x` `[…, in]` times the transpose of `weight` `[out, in]`, plus `bias` `[out]`, for a few rows.
+/// `x` `[…, in]` times the transpose of `weight` `[out, in]`, plus `bias` `[out]`.
 pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Option<Tensor>> {
+    match few_rows(x, weight, bias)? {
+        None => widened::linear(x, weight, bias),
+        product => Ok(product),
+    }
+}
+
+/// [`linear`] for at most [`MOST_ROWS`] rows.
+fn few_rows(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Option<Tensor>> {
     let (shape, size) = (x.size(), weight.size());
     let (&[out, width], Some((&last, outer))) = (size.as_slice(), shape.split_last()) else {
         return Ok(None);

@@ -384,10 +384,10 @@ unsafe fn tile<L: Lanes, T: Element, const R: usize, const M: usize>(
     }
     for r in 0..R {
         let bias = product.bias.map_or(0.0, |bias| bias[row + r].widen());
+        let folded = lanes.fold_all(sums[r]);
         for m in 0..M {
-            let sum = lanes.fold(sums[r][m]) + bias;
             // SAFETY: passed on.
-            unsafe { out.put(row + r, first + m, T::narrow(sum)) };
+            unsafe { out.put(row + r, first + m, T::narrow(folded[m] + bias)) };
         }
     }
 }
