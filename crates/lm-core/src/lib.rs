@@ -39,8 +39,8 @@ pub use heads::{AblationKind, Head, HeadAblation, HeadEdit};
 pub use kv_heads::{KvAblation, KvAblationKind, KvEdit, KvHead};
 pub use model::{
     ChatModel, Intervened, Intervention, LanguageModel, MAX_ROWS, ModelShape, OpenModel,
-    OpenSession, PlainSession, Reply, Run, RunOutput, Session, TokenCounts, check_chunks,
-    check_rewind, check_score, check_selection, require_rows, sweep_plainly,
+    OpenSession, PlainSession, Reply, Run, RunOutput, Scored, ScoringSession, Session, TokenCounts,
+    check_chunks, check_rewind, check_score, check_selection, require_rows, sweep_plainly,
 };
 pub use patch::{Patch, PatchAction};
 pub use provenance::Provenance;

@@ -6,6 +6,7 @@ use super::attention::{Attention, Shared};
 use super::cache::KvCache;
 use super::edits::Edits;
 use super::frozen::Frozen;
+use super::host::to_array2;
 use super::layers::{Mlp, Norm};
 use super::layout::{Layout, Step};
 use super::mask::AttentionMask;
@@ -14,9 +15,13 @@ use super::prefix::{Owners, SplitMask};
 use super::rotary::Rotary;
 use super::soft;
 use super::taps::Taps;
-use crate::Result;
+use crate::logits;
 use crate::sites::Site;
 use crate::spec::{BlockKind, DecoderSpec};
+use crate::{Error, Result};
+
+/// Positions whose logits are on the host together while scoring.
+const SCORED_AT_ONCE: usize = 128;
 
 /// Weights and arithmetic of a model.
 #[derive(Clone, Debug)]
@@ -338,6 +343,34 @@ impl Last {
             .f_select(0, row as i64)?
             .f_index_select(0, &index)?;
         self.unembedded(decoder, &own)
+    }
+
+    /// Natural log-probability of each of `tokens`, which stand after the positions `after`: those of all rows of the pass,
+    /// one row after the other.
+    pub(super) fn log_probs(
+        &self,
+        decoder: &Decoder,
+        after: &[i64],
+        tokens: &[u32],
+    ) -> Result<Vec<f64>> {
+        let states = self.states.f_flatten(0, 1)?;
+        let mut scores = Vec::with_capacity(tokens.len());
+        // Logits of a few positions at a time: a long text times a large vocabulary would not fit.
+        let runs = after.chunks(SCORED_AT_ONCE);
+        for (after, tokens) in runs.zip(tokens.chunks(SCORED_AT_ONCE)) {
+            let index = Tensor::f_from_slice(after)?.f_to_device(states.device())?;
+            let logits = self.unembedded(decoder, &states.f_index_select(0, &index)?)?;
+            for (logits, &id) in to_array2(&logits)?.outer_iter().zip(tokens) {
+                let found = logits
+                    .as_slice()
+                    .and_then(|logits| logits::log_prob(logits, id));
+                scores.push(
+                    found
+                        .ok_or_else(|| Error::argument("token id", "one of the vocabulary", id))?,
+                );
+            }
+        }
+        Ok(scores)
     }
 
     fn unembedded(&self, decoder: &Decoder, states: &Tensor) -> Result<Tensor> {

@@ -45,7 +45,6 @@ use self::taps::{Patches, Taps};
 use crate::chat::Conversation;
 use crate::generate::GenerateOptions;
 use crate::heads::HeadAblation;
-use crate::logits;
 use crate::model::{
     self, ChatModel, Intervention, LanguageModel, ModelShape, OpenModel, OpenSession, Reply, Run,
     RunOutput, Session,
@@ -56,9 +55,6 @@ use crate::spec::DecoderSpec;
 use crate::text::TextInterface;
 use crate::weights::Checkpoint;
 use crate::{Error, Result};
-
-/// Positions whose logits are on the host together while scoring.
-const SCORED_AT_ONCE: usize = 128;
 
 /// A decoder-only language model on libtorch, with its tokenizer and chat template.
 ///
@@ -272,21 +268,9 @@ impl TorchModel {
         let _no_grad = tch::no_grad_guard();
         let nothing = (Edits::default(), Patches::default());
         let (last, _) = self.whole(&[&tokens], &nothing, &Capture::none(), &overlay)?;
-        let mut scores = Vec::with_capacity(continuation.len());
-        // Logits of a few positions at a time: a long text times a large vocabulary would not fit.
-        for (run, ids) in continuation.chunks(SCORED_AT_ONCE).enumerate() {
-            let first = (prefix.len() - 1 + run * SCORED_AT_ONCE) as i64;
-            let positions: Vec<i64> = (first..first + ids.len() as i64).collect();
-            let logits = to_array2(&last.logits(&self.decoder, 0, &positions)?)?;
-            for (logits, &id) in logits.outer_iter().zip(ids) {
-                scores.extend(
-                    logits
-                        .as_slice()
-                        .and_then(|logits| logits::log_prob(logits, id)),
-                );
-            }
-        }
-        Ok(scores)
+        let after = prefix.len() - 1..tokens.len() - 1;
+        let after: Vec<i64> = after.map(|position| position as i64).collect();
+        last.log_probs(&self.decoder, &after, continuation)
     }
 
     /// What adapters add to a batch of `rows` rows.

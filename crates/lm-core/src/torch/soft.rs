@@ -7,7 +7,7 @@ use super::TorchModel;
 use super::host::{from_array2, to_array2};
 use super::session::TorchSession;
 use crate::adapter::SoftPrompt;
-use crate::model::{self, Intervention, LanguageModel, Session};
+use crate::model::{self, Intervention, LanguageModel, Scored, ScoringSession, Session};
 use crate::sites::Capture;
 use crate::{Error, Result};
 
@@ -131,6 +131,18 @@ impl SoftSession<'_> {
     fn lengths(&self) -> Vec<usize> {
         (0..self.rows()).map(|row| self.len(row)).collect()
     }
+
+    /// The chunks with the virtual tokens before those that begin a row, and how many these are.
+    fn whole(&self, chunks: &[&[u32]]) -> Result<(Vec<Vec<u32>>, Vec<usize>)> {
+        let lengths = self.lengths();
+        model::check_chunks(chunks, &lengths, self.vocab, self.context)?;
+        let whole = chunks.iter().zip(&lengths);
+        let whole = whole.map(|(chunk, &length)| match length {
+            0 => ([&self.prefix, *chunk].concat(), self.prefix.len()),
+            _ => (chunk.to_vec(), 0),
+        });
+        Ok(whole.unzip())
+    }
 }
 
 impl Session for SoftSession<'_> {
@@ -143,16 +155,7 @@ impl Session for SoftSession<'_> {
     }
 
     fn extend(&mut self, chunks: &[&[u32]]) -> Result<Array2<f32>> {
-        let lengths = self.lengths();
-        model::check_chunks(chunks, &lengths, self.vocab, self.context)?;
-        let whole: Vec<Vec<u32>> = chunks
-            .iter()
-            .zip(&lengths)
-            .map(|(chunk, &length)| match length {
-                0 => [&self.prefix, *chunk].concat(),
-                _ => chunk.to_vec(),
-            })
-            .collect();
+        let (whole, _) = self.whole(chunks)?;
         let whole: Vec<&[u32]> = whole.iter().map(Vec::as_slice).collect();
         self.inner.advance(&whole)
     }
@@ -171,5 +174,18 @@ impl Session for SoftSession<'_> {
             })
             .collect();
         self.inner.rewind(&whole)
+    }
+
+    fn scoring(&mut self) -> Option<&mut dyn ScoringSession> {
+        Some(self)
+    }
+}
+
+impl ScoringSession for SoftSession<'_> {
+    fn extend_scored(&mut self, chunks: &[&[u32]]) -> Result<Scored> {
+        let (whole, before) = self.whole(chunks)?;
+        let whole: Vec<&[u32]> = whole.iter().map(Vec::as_slice).collect();
+        let from: Vec<usize> = before.iter().map(|before| before + 1).collect();
+        self.inner.advance_scored(&whole, &from)
     }
 }
