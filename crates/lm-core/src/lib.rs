@@ -52,5 +52,5 @@ pub use strategy::Strategy;
 pub use text::{ChatOptions, EncodedChat, Prompt, TextInterface};
 pub use tokenizer::ContentPolicy;
 #[cfg(feature = "torch")]
-pub use torch::{Adapted, Device, Dtype, LoadOptions, SoftPrompted, TorchModel};
+pub use torch::{Adapted, Device, Dtype, LoadOptions, Placement, SoftPrompted, TorchModel};
 pub use weights::Checkpoint;

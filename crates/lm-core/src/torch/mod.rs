@@ -16,10 +16,12 @@ mod lora;
 mod mask;
 mod options;
 mod overlay;
+mod placement;
 mod prefix;
 mod rotary;
 mod session;
 mod soft;
+mod stages;
 mod sweep;
 mod taps;
 pub mod train;
@@ -31,7 +33,7 @@ use ndarray::{Array1, Array2, ArrayView2};
 
 pub use adapted::Adapted;
 pub use options::{Device, Dtype, LoadOptions};
-
+pub use placement::Placement;
 pub use soft::SoftPrompted;
 
 use self::decoder::{Decoder, Input, Last};
@@ -82,10 +84,13 @@ impl TorchModel {
     /// [`TorchModel::open`] with a dtype, a device, checks.
     ///
     /// # Errors
-    /// As [`TorchModel::open`], and [`Error::Device`] for a device that is absent.
+    /// As [`TorchModel::open`], [`Error::Device`] for a device that is absent, and a [`Placement`] of other layers than the
+    /// model's.
     pub fn open_with(model: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
         // Before anything is read: a wrong device should not cost a minute of loading.
-        options.device.find()?;
+        for device in options.placement.devices() {
+            device.find()?;
+        }
         let checkpoint = Checkpoint::open(model)?;
         let text = if checkpoint.has_tokenizer() {
             Some(Arc::new(TextInterface::open(&checkpoint)?))
@@ -93,7 +98,7 @@ impl TorchModel {
             None
         };
         Ok(Self {
-            decoder: load::decoder(&checkpoint, options)?,
+            decoder: load::decoder(&checkpoint, &options)?,
             text,
             options,
             adapters: Vec::new(),
@@ -128,8 +133,8 @@ impl TorchModel {
     }
 
     /// How it was loaded.
-    pub fn options(&self) -> LoadOptions {
-        self.options
+    pub fn options(&self) -> &LoadOptions {
+        &self.options
     }
 
     /// What a result made with this model must carry. Hashes the weights the first time.
@@ -152,7 +157,7 @@ impl TorchModel {
                 .and_then(TextInterface::template)
                 .map(|template| template.hash().to_owned()),
             dtype: Some(self.options.dtype.to_string()),
-            device: Some(self.options.device.to_string()),
+            device: Some(self.options.placement.record(self.decoder.spec.layers)?),
             threads: usize::try_from(tch::get_num_threads()).ok(),
             libtorch: Some(libtorch_version().to_owned()),
             ..Provenance::new()
@@ -276,12 +281,12 @@ impl TorchModel {
     /// What adapters add to a batch of `rows` rows.
     fn overlay(&self, adapters: Option<&Adapters>, rows: usize) -> Result<Overlay> {
         match adapters {
-            Some(adapters) => adapters.overlay(adapters.assigned(rows)?, self.decoder.device),
+            Some(adapters) => adapters.overlay(adapters.assigned(rows)?, &self.decoder.places),
             None => Ok(Overlay::default()),
         }
     }
 
-    /// An intervention on the device.
+    /// An intervention on the devices.
     fn prepared(&self, intervention: &Intervention) -> Result<(Edits, Patches)> {
         let decoder = &self.decoder;
         intervention.check(&decoder.spec.shape())?;
@@ -291,14 +296,8 @@ impl TorchModel {
             patches,
         } = intervention;
         Ok((
-            Edits::new(
-                ablation,
-                kv_ablation,
-                &decoder.spec,
-                decoder.kind,
-                decoder.device,
-            )?,
-            Patches::new(patches, decoder.kind, decoder.device)?,
+            Edits::new(ablation, kv_ablation, &decoder.spec, &decoder.places)?,
+            Patches::new(patches, &decoder.places)?,
         ))
     }
 }
@@ -376,7 +375,8 @@ impl OpenModel for TorchModel {
             ));
         }
         let _no_grad = tch::no_grad_guard();
-        let hidden = from_array2(&hidden, self.decoder.kind, self.decoder.device)?;
+        let last = self.decoder.places.last();
+        let hidden = from_array2(&hidden, last.kind, last.device)?;
         to_array2(&self.decoder.logits(&hidden)?)
     }
 }

@@ -57,8 +57,7 @@ impl<'a> TorchSession<'a> {
                 &spec.attention,
                 spec.context_length,
                 rows,
-                decoder.kind,
-                decoder.device,
+                decoder.places.clone(),
             ),
             edits,
             patches,
@@ -149,7 +148,7 @@ fn overlay(
     assigned: Option<&Assigned>,
 ) -> Result<Overlay> {
     match adapters {
-        Some(adapters) => adapters.overlay(assigned, model.decoder().device),
+        Some(adapters) => adapters.overlay(assigned, &model.decoder().places),
         None => Ok(Overlay::default()),
     }
 }

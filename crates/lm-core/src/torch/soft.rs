@@ -43,7 +43,8 @@ impl TorchModel {
         model::check_chunks(&[tokens], &[0], spec.vocab_size, Some(spec.context_length))?;
         let _no_grad = tch::no_grad_guard();
         let ids: Vec<i64> = tokens.iter().map(|&id| i64::from(id)).collect();
-        let ids = Tensor::f_from_slice(&ids)?.f_to_device(self.decoder().device)?;
+        let device = self.decoder().places.first().device;
+        let ids = Tensor::f_from_slice(&ids)?.f_to_device(device)?;
         SoftPrompt::new(to_array2(
             &self.decoder().embedding.f_index_select(0, &ids)?,
         )?)
@@ -72,9 +73,10 @@ pub(super) fn ids(model: &TorchModel, count: usize) -> Vec<u32> {
     all.filter_map(std::result::Result::ok).collect()
 }
 
-/// The prompt on the device, `f32`.
+/// The prompt where the embedding is, `f32`.
 pub(super) fn tensor(model: &TorchModel, prompt: &SoftPrompt) -> Result<Tensor> {
-    from_array2(&prompt.values().view(), Kind::Float, model.decoder().device)
+    let device = model.decoder().places.first().device;
+    from_array2(&prompt.values().view(), Kind::Float, device)
 }
 
 /// Rows of `table` by `ids` `[row, position]`, and rows of `prompt` by those beyond it: `[row, position, hidden]`.
