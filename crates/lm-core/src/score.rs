@@ -243,7 +243,7 @@ impl Tree {
             session.select(from)?;
         }
         if let Some(scoring) = session.scoring() {
-            return self.read_chains(scoring, self.chains(nodes), vocab);
+            return self.read_chains(scoring, &self.chains(nodes), vocab);
         }
         let tokens: Vec<u32> = nodes.iter().map(|&node| self.nodes[node].token).collect();
         let next = expect_logits(session.append(&tokens)?, nodes.len(), vocab)?;
@@ -254,7 +254,7 @@ impl Tree {
     fn read_chains(
         &mut self,
         session: &mut dyn ScoringSession,
-        chains: Vec<Vec<usize>>,
+        chains: &[Vec<usize>],
         vocab: usize,
     ) -> Result<Vec<usize>> {
         let token = |&node: &usize| self.nodes[node].token;
