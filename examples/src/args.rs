@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use lm_core::{
-    AblationKind, Conversation, Device, Dtype, GenerateOptions, Head, HeadAblation, LoadOptions,
+    AblationKind, Conversation, Dtype, GenerateOptions, Head, HeadAblation, LoadOptions, Placement,
     Prompt, Sampling, TorchModel,
 };
 
@@ -20,9 +20,9 @@ pub struct ModelArgs {
     #[arg(long, value_name = "MODEL")]
     pub model: Option<PathBuf>,
 
-    /// cpu, cuda or cuda:N
+    /// cpu, cuda or cuda:N; several share the layers: cuda:0,cuda:1, or cuda:0=0-11,cuda:1=12-23
     #[arg(long, default_value_t)]
-    pub device: Device,
+    pub device: Placement,
 
     /// f32, bf16 or f16
     #[arg(long, default_value_t)]
@@ -39,7 +39,9 @@ impl ModelArgs {
             Some(path) => path.clone(),
             None => model::demo()?,
         };
-        let options = LoadOptions::default().device(self.device).dtype(self.dtype);
+        let options = LoadOptions::default()
+            .placement(self.device.clone())
+            .dtype(self.dtype);
         Ok(TorchModel::open_with(path, options)?)
     }
 }

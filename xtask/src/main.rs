@@ -72,9 +72,8 @@ enum Command {
     },
     /// Set up libtorch with CUDA, then hold the engine against the reference numbers on a GPU.
     GpuCheck {
-        /// The device, as `--device` of the examples takes it.
-        #[arg(default_value = "cuda:0")]
-        device: String,
+        /// Where layers are, as `--device` of the examples takes it [default: cuda:0, then again with half of them on the CPU]
+        device: Option<String>,
     },
     /// Set up what is missing, then run the main job on a real model.
     Demo {
@@ -135,7 +134,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Env { json } => outside::print(&host, json),
         Command::Test { args } => run::test(&host, &args),
-        Command::GpuCheck { device } => run::gpu_check(&host, &device),
+        Command::GpuCheck { device } => run::gpu_check(&host, device.as_deref()),
         Command::Demo { args } => run::demo(&host, &args),
         Command::Check => check::all(&host),
         Command::Tidy => check::tidy::run(&host),

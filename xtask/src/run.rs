@@ -52,18 +52,23 @@ const ON_DEVICE: [&str; 5] = [
     "adapters",
 ];
 
-/// The engine's reference numbers and laws on a GPU, in every dtype the references have.
-pub(crate) fn gpu_check(host: &Host, device: &str) -> Result<()> {
+/// The engine's reference numbers and laws on a GPU, in every dtype the references have; then with half of the layers there.
+pub(crate) fn gpu_check(host: &Host, device: Option<&str>) -> Result<()> {
     Setup::new(host).run(&Wanted {
         cuda: true,
         libtorch: None,
     })?;
-    let mut command = host.cargo();
-    command.args(["test", "--package", "lm-core"]);
-    for test in ON_DEVICE {
-        command.args(["--test", test]);
+    let both = ["cuda:0", "cpu,cuda:0"];
+    let placements = device.map_or(both.to_vec(), |device| vec![device]);
+    for placement in placements {
+        let mut command = host.cargo();
+        command.args(["test", "--package", "lm-core"]);
+        for test in ON_DEVICE {
+            command.args(["--test", test]);
+        }
+        host::run(command.env("LM_CORE_TEST_DEVICE", placement))?;
     }
-    host::run(command.env("LM_CORE_TEST_DEVICE", device))
+    Ok(())
 }
 
 /// Runs `cargo test` and returns what its tests said about being skipped.

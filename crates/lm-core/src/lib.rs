@@ -40,8 +40,8 @@ pub use heads::{AblationKind, Head, HeadAblation, HeadEdit};
 pub use kv_heads::{KvAblation, KvAblationKind, KvEdit, KvHead};
 pub use model::{
     ChatModel, Intervened, Intervention, LanguageModel, MAX_ROWS, ModelShape, OpenModel,
-    OpenSession, PlainSession, Reply, Run, RunOutput, Session, TokenCounts, check_chunks,
-    check_rewind, check_score, check_selection, require_rows, sweep_plainly,
+    OpenSession, PlainSession, Reply, Run, RunOutput, Scored, ScoringSession, Session, TokenCounts,
+    check_chunks, check_rewind, check_score, check_selection, require_rows, sweep_plainly,
 };
 pub use patch::{Patch, PatchAction};
 pub use provenance::Provenance;
@@ -53,5 +53,5 @@ pub use strategy::Strategy;
 pub use text::{ChatOptions, EncodedChat, Prompt, TextInterface};
 pub use tokenizer::ContentPolicy;
 #[cfg(feature = "torch")]
-pub use torch::{Adapted, Device, Dtype, LoadOptions, SoftPrompted, TorchModel};
+pub use torch::{Adapted, Device, Dtype, LoadOptions, Placement, SoftPrompted, TorchModel};
 pub use weights::Checkpoint;

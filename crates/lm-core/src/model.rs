@@ -171,6 +171,31 @@ pub trait Session: Send {
     /// # Errors
     /// Not one length for each row, or a length beyond the row's.
     fn rewind(&mut self, lengths: &[usize]) -> Result<()>;
+
+    /// This session as one that scores the tokens it reads, if it can do so in one pass.
+    fn scoring(&mut self) -> Option<&mut dyn ScoringSession> {
+        None
+    }
+}
+
+/// A session that scores a chunk while it reads it. Whoever has a session without this appends token by token, which no chunk
+/// of another length beside it allows: a row cannot stand still.
+pub trait ScoringSession: Session {
+    /// [`Session::extend`], and beside its logits the scores of what was read.
+    ///
+    /// # Errors
+    /// As [`Session::extend`].
+    fn extend_scored(&mut self, chunks: &[&[u32]]) -> Result<Scored>;
+}
+
+/// What [`ScoringSession::extend_scored`] found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// For each row the natural log-probability of each token of its chunk but the first, after all tokens before it: one
+    /// less than the chunk has tokens.
+    pub scores: Vec<Vec<f64>>,
+    /// Logits after each row's last token, `[row, vocab]`.
+    pub next: Array2<f32>,
 }
 
 /// A session that lets the states of its newest tokens be read.

@@ -1,12 +1,15 @@
 //! Teacher-forced scores of many continuations of one prefix.
 //!
 //! Candidates of one shape (dates, numbers, names out of a list) begin alike. Laid out as a tree of tokens, each beginning
-//! is read once, whoever shares it, and the last token of a continuation is not read at all: nothing is asked after it.
+//! is read once, whoever shares it, and the last token of a continuation is not read at all: nothing is asked after it. Where
+//! the tree does not branch, an engine that can ([`Session::scoring`]) reads and scores several tokens in one pass.
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{LanguageModel, MAX_ROWS, Session, check_chunks, expect_logits};
+use crate::model::{
+    LanguageModel, MAX_ROWS, Scored, ScoringSession, Session, check_chunks, expect_logits,
+};
 use crate::{Error, Result, logits};
 
 /// How to score many continuations.
@@ -85,6 +88,7 @@ pub fn check_score_many(
 /// each distinct beginning of a continuation once, level by level, in batches of at most [`ScoreOptions::batch`] rows.
 ///
 /// Where a level is wider than that, the tree is cut below a node, and the session goes back to that node for the next part.
+/// A session that scores what it reads ([`Session::scoring`]) reads on to where its paths part.
 ///
 /// # Errors
 /// Those of [`LanguageModel::score_many`].
@@ -113,22 +117,19 @@ pub fn score_many<M: LanguageModel + ?Sized>(
             session.rewind(&[prefix.len() + depth])?;
         }
         let forks = vec![0; part.len()];
-        tree.read(session.as_mut(), &forks, &part, vocab)?;
-        match *part {
+        let mut rows = tree.read(session.as_mut(), &forks, &part, vocab)?;
+        match *rows {
             [wide] if tree.nodes[wide].width > options.batch => {
-                parts.extend(tree.parts_below(wide, depth + 1, options.batch));
+                let depth = session.len(0).saturating_sub(prefix.len());
+                parts.extend(tree.parts_below(wide, depth, options.batch));
             }
-            _ => {
-                let mut rows = part;
-                loop {
-                    let (from, below) = tree.next_level(&rows);
-                    if below.is_empty() {
-                        break;
-                    }
-                    tree.read(session.as_mut(), &from, &below, vocab)?;
-                    rows = below;
+            _ => loop {
+                let (from, below) = tree.next_level(&rows);
+                if below.is_empty() {
+                    break;
                 }
-            }
+                rows = tree.read(session.as_mut(), &from, &below, vocab)?;
+            },
         }
     }
     Ok(tree.scores())
@@ -153,6 +154,13 @@ struct Node {
 }
 
 const ROOT: usize = 0;
+
+/// Most positions, pads among them, that a pass reads below the prefix, so that memory stays bounded.
+const POSITIONS_AT_ONCE: usize = 1024;
+
+/// A shorter row beside a longer one is padded. For so many pads a pass is saved: about what the arithmetic of a position
+/// costs beside reading all weights once more.
+const PADS_FOR_A_PASS: usize = 16;
 
 impl Tree {
     fn new(continuations: &[&[u32]]) -> Self {
@@ -222,21 +230,83 @@ impl Tree {
         rows.iter().enumerate().flat_map(below).unzip()
     }
 
-    /// Makes the session's rows `from[i]` grow by the tokens of `nodes[i]`, and notes what comes after.
+    /// Makes the session's rows `from[i]` grow by the token of `nodes[i]`, and where the session scores what it reads by those
+    /// after it as far as there is nothing else to read; notes what comes after. Returns the last node read of each row.
     fn read(
         &mut self,
         session: &mut dyn Session,
         from: &[usize],
         nodes: &[usize],
         vocab: usize,
-    ) -> Result<()> {
+    ) -> Result<Vec<usize>> {
         if from.len() != session.rows() || from.iter().enumerate().any(|(row, &from)| row != from) {
             session.select(from)?;
+        }
+        if let Some(scoring) = session.scoring() {
+            return self.read_chains(scoring, &self.chains(nodes), vocab);
         }
         let tokens: Vec<u32> = nodes.iter().map(|&node| self.nodes[node].token).collect();
         let next = expect_logits(session.append(&tokens)?, nodes.len(), vocab)?;
         self.note(nodes, &next);
-        Ok(())
+        Ok(nodes.to_vec())
+    }
+
+    fn read_chains(
+        &mut self,
+        session: &mut dyn ScoringSession,
+        chains: &[Vec<usize>],
+        vocab: usize,
+    ) -> Result<Vec<usize>> {
+        let token = |&node: &usize| self.nodes[node].token;
+        let chunks = chains.iter().map(|chain| chain.iter().map(token).collect());
+        let chunks: Vec<Vec<u32>> = chunks.collect();
+        let chunks: Vec<&[u32]> = chunks.iter().map(Vec::as_slice).collect();
+        let Scored { scores, next } = session.extend_scored(&chunks)?;
+        let found: Vec<usize> = scores.iter().map(Vec::len).collect();
+        let expected: Vec<usize> = chains.iter().map(|chain| chain.len() - 1).collect();
+        if found != expected {
+            let (expected, found) = (format!("{expected:?}"), format!("{found:?}"));
+            return Err(Error::argument("scores of a session", expected, found));
+        }
+        for (chain, scores) in chains.iter().zip(scores) {
+            for (&node, score) in chain.iter().skip(1).zip(scores) {
+                self.nodes[node].score = score;
+            }
+        }
+        let ends = chains.iter().filter_map(|chain| chain.last().copied());
+        let ends: Vec<usize> = ends.collect();
+        self.note(&ends, &expect_logits(next, ends.len(), vocab)?);
+        Ok(ends)
+    }
+
+    /// Of each of `nodes` the node itself and those after it that one pass reads: as far as nothing else comes after a node,
+    /// and the pass is worth its pads.
+    fn chains(&self, nodes: &[usize]) -> Vec<Vec<usize>> {
+        let most = (POSITIONS_AT_ONCE / nodes.len().max(1)).max(1);
+        let mut chains: Vec<Vec<usize>> = nodes.iter().map(|&node| vec![node]).collect();
+        for length in 2..=most {
+            let next: Vec<(usize, usize)> = chains
+                .iter()
+                .enumerate()
+                .filter(|(_, chain)| chain.len() + 1 == length)
+                .filter_map(|(row, chain)| Some((row, self.only_read_below(*chain.last()?)?)))
+                .collect();
+            if next.is_empty() || chains.len() - next.len() > PADS_FOR_A_PASS {
+                break;
+            }
+            for (row, node) in next {
+                chains[row].push(node);
+            }
+        }
+        chains
+    }
+
+    /// The child of `node`, if it is the only one and must be read.
+    fn only_read_below(&self, node: usize) -> Option<usize> {
+        match *self.nodes[node].children {
+            [child] => Some(child).filter(|&child| !self.nodes[child].children.is_empty()),
+            _ => None,
+        }
     }
 
     /// Takes the scores of the children of each of `nodes` from the logits after it, `[node, vocab]`.

@@ -193,7 +193,10 @@ mod devices {
         );
         assert_eq!(
             json.unwrap_err().to_string().split(" at line").next(),
-            Some("device: expected cpu, cuda or cuda:N, found tpu")
+            Some(
+                "device: expected a device (cpu, cuda or cuda:N), devices such as cuda:0,cuda:1, or devices with their layers \
+                 such as cuda:0=0-11,cuda:1=12-23, found tpu"
+            )
         );
     }
 }

@@ -8,9 +8,9 @@
 mod device;
 
 use lm_core::{
-    AblationKind, Capture, Captured, Head, HeadAblation, Intervention, KvAblation, KvAblationKind,
-    KvHead, LanguageModel, OpenModel, Patch, PatchAction, Positions, Run, RunOutput, Site,
-    TorchModel,
+    AblationKind, Capture, Captured, Dtype, Head, HeadAblation, Intervention, KvAblation,
+    KvAblationKind, KvHead, LanguageModel, OpenModel, Patch, PatchAction, Positions, Run,
+    RunOutput, Site, TorchModel,
 };
 use lm_testkit::{Tolerance, assert_close, golden};
 use ndarray::{Array2, ArrayView2, Axis, s};
@@ -680,4 +680,28 @@ fn what_cannot_be_is_refused() {
     );
     let json = serde_json::to_string(&change).unwrap();
     assert_eq!(serde_json::from_str::<Intervention>(&json).unwrap(), change);
+}
+
+/// A mean over values is taken in `f32`; the heads beside it are in the run's dtype.
+#[test]
+fn uniform_heads_in_narrow_dtypes() {
+    let folder = golden("llama-gqa-tied").unwrap().model();
+    let logits = |dtype: Dtype| {
+        let options = device::options().dtype(dtype);
+        let model = TorchModel::open_with(&folder, options).unwrap();
+        let heads = (0..model.shape().layers).map(|layer| Head::new(layer, 1));
+        let ablated = model
+            .ablated(HeadAblation::undifferentiated(heads))
+            .unwrap();
+        let mut session = ablated.begin(2).unwrap();
+        session.extend(&[&[5, 9, 2, 17], &[30, 8]]).unwrap()
+    };
+    let wide = logits(Dtype::F32);
+    for dtype in [Dtype::Bf16, Dtype::F16] {
+        let found = logits(dtype);
+        let off = (&found - &wide)
+            .mapv(f32::abs)
+            .fold(0.0, |a: f32, b| a.max(*b));
+        assert!(off < 0.1, "{dtype}: {off}");
+    }
 }

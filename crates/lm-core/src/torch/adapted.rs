@@ -78,7 +78,7 @@ impl TorchModel {
         Ok(TorchModel {
             decoder: lora::merged(self, adapter)?,
             text: self.text.as_ref().map(Arc::clone),
-            options: self.options,
+            options: self.options.clone(),
             adapters: hashes,
             checkpoint: Arc::clone(&self.checkpoint),
         })

@@ -326,6 +326,7 @@ impl Attention {
         let values = value.f_index_select(1, &read)?.f_to_kind(Kind::Float)?;
         // Only the shape of the scores is asked.
         let means = mask.means(&values, heads.size4()?.2)?;
+        let means = means.f_to_kind(heads.f_kind()?)?;
         Ok(heads.f_index_copy(1, &index(uniform.to_vec())?, &means)?)
     }
 }

@@ -1,9 +1,10 @@
 //! Keys and values of the tokens already read.
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use super::layout::Layout;
 use super::prefix::{Owners, Prefix, Stored};
+use super::stages::{ByStage, Place};
 use crate::Result;
 use crate::spec::AttentionSpec;
 
@@ -21,14 +22,13 @@ pub(super) struct KvCache {
     width: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct CacheShape {
     layers: usize,
     kv_heads: i64,
     head_dim: i64,
     limit: usize,
-    kind: Kind,
-    device: Device,
+    places: ByStage<Place>,
 }
 
 /// The first slots of all rows.
@@ -53,16 +53,14 @@ impl KvCache {
         attention: &AttentionSpec,
         limit: usize,
         rows: usize,
-        kind: Kind,
-        device: Device,
+        places: ByStage<Place>,
     ) -> Self {
         let shape = CacheShape {
             layers,
             kv_heads: attention.kv_heads as i64,
             head_dim: attention.head_dim as i64,
             limit,
-            kind,
-            device,
+            places,
         };
         Self {
             shared: None,
@@ -86,6 +84,7 @@ impl KvCache {
             let capacity = (needed + 1).next_multiple_of(STEP).max(doubled);
             let mut layers = Vec::with_capacity(self.shape.layers);
             for layer in 0..self.shape.layers {
+                let place = self.shape.places.of(layer);
                 let grown = |old: Option<&Tensor>| -> Result<Tensor> {
                     let size = [
                         self.rows as i64,
@@ -93,7 +92,7 @@ impl KvCache {
                         capacity as i64,
                         self.shape.head_dim,
                     ];
-                    let grown = Tensor::f_empty(size, (self.shape.kind, self.shape.device))?;
+                    let grown = Tensor::f_empty(size, (place.kind, place.device))?;
                     if let Some(old) = old.filter(|_| start > 0) {
                         let kept = old.f_narrow(2, 0, start as i64)?;
                         grown.f_narrow(2, 0, start as i64)?.f_copy_(&kept)?;
@@ -157,7 +156,7 @@ impl KvCache {
         let (distinct, owners) = Owners::distinct(rows);
         let spared = (rows.len() - distinct.len()).saturating_mul(slots);
         // The join of two sets of keys is a kernel of the CPU, and needs a key in each.
-        let joins = self.shape.device == Device::Cpu
+        let joins = self.shape.places.on_cpu()
             && distinct
                 .iter()
                 .all(|row| layout.lengths().get(*row).is_some_and(|length| *length > 0));
@@ -172,7 +171,7 @@ impl KvCache {
             self.capacity = 0;
         } else {
             if let Some(shared) = &mut self.shared {
-                shared.keep(rows, self.shape.device)?;
+                shared.keep(rows, &self.shape.places)?;
             }
             let own = slots - self.shared_slots();
             // Room for what is to come, so that the first step after a fork does not copy everything again.
@@ -192,25 +191,25 @@ impl KvCache {
         slots: usize,
         capacity: usize,
     ) -> Result<Vec<(Tensor, Tensor)>> {
-        let index: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
-        let index = Tensor::f_from_slice(&index)?.f_to_device(self.shape.device)?;
+        let index = index(rows, &self.shape.places)?;
         let size = [
             rows.len() as i64,
             self.shape.kv_heads,
             capacity as i64,
             self.shape.head_dim,
         ];
-        let picked = |old: &Tensor| -> Result<Tensor> {
-            let new = Tensor::f_empty(size, (self.shape.kind, self.shape.device))?;
+        let picked = |layer: usize, old: &Tensor| -> Result<Tensor> {
+            let place = self.shape.places.of(layer);
+            let new = Tensor::f_empty(size, (place.kind, place.device))?;
             let old = old
                 .f_narrow(2, 0, slots as i64)?
-                .f_index_select(0, &index)?;
+                .f_index_select(0, index.of(layer))?;
             new.f_narrow(2, 0, slots as i64)?.f_copy_(&old)?;
             Ok(new)
         };
+        let layers = layers.iter().enumerate();
         layers
-            .iter()
-            .map(|(key, value)| Ok((picked(key)?, picked(value)?)))
+            .map(|(layer, (key, value))| Ok((picked(layer, key)?, picked(layer, value)?)))
             .collect()
     }
 
@@ -227,7 +226,7 @@ impl KvCache {
             .enumerate()
             .map(|(layer, (key, value))| {
                 let whole = |old: &Tensor, own_of: Option<&Tensor>| -> Result<Tensor> {
-                    let spread = old.f_index_select(0, &shared.owners.index(self.shape.device)?)?;
+                    let spread = old.f_index_select(0, &shared.owners.index(old.device())?)?;
                     Ok(match own_of.filter(|_| own > 0) {
                         Some(after) => {
                             Tensor::f_cat(&[spread, after.f_narrow(2, 0, own as i64)?], 2)?
@@ -249,18 +248,24 @@ impl KvCache {
 
 impl SharedSlots {
     /// Keeps, repeats and reorders rows; prefixes that no row goes on from are let go.
-    fn keep(&mut self, rows: &[usize], device: Device) -> Result<()> {
+    fn keep(&mut self, rows: &[usize], places: &ByStage<Place>) -> Result<()> {
         let of: Vec<usize> = rows.iter().map(|row| self.owners.of(*row)).collect();
         let (used, owners) = Owners::distinct(&of);
         if !used.iter().copied().eq(0..self.owners.groups()) {
-            let index: Vec<i64> = used.iter().map(|group| *group as i64).collect();
-            let index = Tensor::f_from_slice(&index)?.f_to_device(device)?;
-            for (key, value) in &mut self.layers {
-                *key = key.f_index_select(0, &index)?;
-                *value = value.f_index_select(0, &index)?;
+            let index = index(&used, places)?;
+            for (layer, (key, value)) in self.layers.iter_mut().enumerate() {
+                *key = key.f_index_select(0, index.of(layer))?;
+                *value = value.f_index_select(0, index.of(layer))?;
             }
         }
         self.owners = owners;
         Ok(())
     }
+}
+
+/// Numbers of rows, wherever layers are.
+fn index(rows: &[usize], places: &ByStage<Place>) -> Result<ByStage<Tensor>> {
+    let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+    let index = Tensor::f_from_slice(&rows)?;
+    places.map(|_, place| Ok(index.f_to_device(place.device)?))
 }

@@ -1,22 +1,28 @@
 //! The one decoder: embedding, blocks, final norm, unembedding, as the [`DecoderSpec`] says.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::attention::{Attention, Shared};
 use super::cache::KvCache;
 use super::edits::Edits;
 use super::frozen::Frozen;
+use super::host::to_array2;
 use super::layers::{self, Mlp, Norm};
-use super::layout::{Layout, Step};
+use super::layout::{Layout, Mask, Step};
 use super::mask::AttentionMask;
 use super::overlay::Overlay;
 use super::prefix::{Owners, SplitMask};
 use super::rotary::Rotary;
 use super::soft;
+use super::stages::{ByStage, Place};
 use super::taps::Taps;
-use crate::Result;
+use crate::logits;
 use crate::sites::Site;
 use crate::spec::{BlockKind, DecoderSpec};
+use crate::{Error, Result};
+
+/// Positions whose logits are on the host together while scoring.
+const SCORED_AT_ONCE: usize = 128;
 
 /// Weights and arithmetic of a model.
 #[derive(Clone, Debug)]
@@ -28,15 +34,28 @@ pub(super) struct Decoder {
     pub(super) positions: Option<Frozen>,
     pub(super) blocks: Vec<Block>,
     pub(super) final_norm: Norm,
-    /// `[vocab, hidden]`; the embedding's when tied.
+    /// `[vocab, hidden]`; the embedding's when tied, unless the last layer is on another device than the first.
     pub(super) unembedding: Option<Frozen>,
     /// `[vocab]`.
     pub(super) unembedding_bias: Option<Frozen>,
-    pub(super) rotary: Option<Rotary>,
+    pub(super) places: ByStage<Place>,
+    pub(super) rotary: ByStage<Rotaries>,
+}
+
+/// Rotary embeddings on one device.
+#[derive(Clone, Debug)]
+pub(super) struct Rotaries {
+    pub(super) plain: Option<Rotary>,
     /// Of the layers with a window, where it is another one.
-    pub(super) window_rotary: Option<Rotary>,
-    pub(super) kind: Kind,
-    pub(super) device: Device,
+    pub(super) windowed: Option<Rotary>,
+}
+
+impl Rotaries {
+    /// That of layers with such a window.
+    pub(super) fn of(&self, window: Option<usize>) -> Option<&Rotary> {
+        let windowed = self.windowed.as_ref().filter(|_| window.is_some());
+        windowed.or(self.plain.as_ref())
+    }
 }
 
 /// One layer. Which norms there are follows from its [`BlockKind`].
@@ -131,8 +150,21 @@ pub(super) struct Started<'a> {
     ids: Tensor,
     positions: Tensor,
     overlay: &'a Overlay,
-    /// By window.
-    shared: Vec<(Option<usize>, Shared<'a>)>,
+    shared: Shares<'a>,
+}
+
+/// What attention is told in a pass, by run of layers and by window.
+#[derive(Debug)]
+pub(super) struct Shares<'a>(ByStage<Vec<(Option<usize>, Shared<'a>)>>);
+
+impl<'a> Shares<'a> {
+    pub(super) fn of(&self, decoder: &Decoder, layer: usize) -> Result<&Shared<'a>> {
+        let window = decoder.spec.window(layer);
+        let mut known = self.0.of(layer).iter();
+        let own = known.find(|(known, _)| *known == window);
+        own.map(|(_, shared)| shared)
+            .ok_or_else(|| Error::argument("layer", "one of the model's", layer))
+    }
 }
 
 impl Started<'_> {
@@ -151,38 +183,37 @@ impl Decoder {
         started: &Started<'_>,
         taps: &mut Taps<'_>,
     ) -> Result<Tensor> {
-        let window = self.spec.window(layer);
-        let shared = started.shared.iter().find(|(known, _)| *known == window);
-        match (shared, self.blocks.get(layer)) {
-            (Some((_, shared)), Some(block)) => block.forward(layer, x, shared, None, taps),
-            _ => Ok(x.shallow_clone()),
-        }
+        let x = self.places.entered(layer, x.shallow_clone())?;
+        let shared = started.shared.of(self, layer)?;
+        let block = self.blocks.get(layer);
+        let block = block.ok_or_else(|| Error::argument("layer", "one of the model's", layer))?;
+        block.forward(layer, &x, shared, None, taps)
     }
 
-    /// Mask and angles of a pass, and its ids on the device. `shared_keys` says which rows share the keys of how many first
+    /// Mask and angles of a pass, and its ids where it begins. `shared_keys` says which rows share the keys of how many first
     /// slots, if any do.
     pub(super) fn start<'a>(
         &'a self,
         input: &Input<'a>,
         shared_keys: Option<(&Owners, usize)>,
     ) -> Result<Started<'a>> {
-        let positions = self.on_device(&input.step.positions, input.step.width)?;
+        let positions = self.on_first(&input.step.positions, input.step.width)?;
         let fixed = (input.edits, input.overlay);
         Ok(Started {
-            ids: self.on_device(&padded(input.chunks, input.step.width), input.step.width)?,
+            ids: self.on_first(&padded(input.chunks, input.step.width), input.step.width)?,
             shared: self.shared(input.layout, input.step, &positions, shared_keys, fixed)?,
             overlay: input.overlay,
             positions,
         })
     }
 
-    /// `[row, width]`.
-    pub(super) fn on_device(&self, values: &[i64], width: usize) -> Result<Tensor> {
+    /// `[row, width]`, with the first layer.
+    pub(super) fn on_first(&self, values: &[i64], width: usize) -> Result<Tensor> {
         let tensor = Tensor::f_from_slice(values)?.f_view([-1, width as i64])?;
-        Ok(tensor.f_to_device(self.device)?)
+        Ok(tensor.f_to_device(self.places.first().device)?)
     }
 
-    /// What the attention of all blocks is told, by window.
+    /// What the attention of all blocks is told.
     pub(super) fn shared<'a>(
         &'a self,
         layout: &Layout,
@@ -190,37 +221,43 @@ impl Decoder {
         positions: &Tensor,
         shared_keys: Option<(&Owners, usize)>,
         (edits, overlay): (&'a Edits, &'a Overlay),
-    ) -> Result<Vec<(Option<usize>, Shared<'a>)>> {
+    ) -> Result<Shares<'a>> {
         let lengths = layout.lengths();
-        let mut shared: Vec<(Option<usize>, Shared<'a>)> = Vec::new();
+        let mut masks: Vec<(Option<usize>, Mask)> = Vec::new();
         for layer in 0..self.spec.layers {
             let window = self.spec.window(layer);
-            if shared.iter().any(|(known, _)| *known == window) {
-                continue;
+            if masks.iter().all(|(known, _)| *known != window) {
+                masks.push((window, layout.mask(step.start, window)));
             }
-            let mask = layout.mask(step.start, window);
-            let rotary = match self.rotary_of(window) {
-                Some(rotary) => Some((rotary, rotary.angles(positions, &lengths, self.kind)?)),
-                None => None,
-            };
-            let split = match shared_keys.filter(|_| window.is_none()) {
-                Some((owners, slots)) => {
-                    let format = (self.kind, self.device);
-                    SplitMask::new(&mask, layout, owners, slots, step.width, format)?
-                }
-                None => None,
-            };
-            let of_window = Shared {
-                rotary,
-                split,
-                mask: AttentionMask::new(&mask, step.width, layout.slots(), self.device)?,
-                edits,
-                layout: layout.clone(),
-                overlay,
-            };
-            shared.push((window, of_window));
         }
-        Ok(shared)
+        let on = |first: usize, place: &Place| {
+            let positions = positions.f_to_device(place.device)?;
+            let of_window = |(window, mask): &(Option<usize>, Mask)| -> Result<_> {
+                let window = *window;
+                let rotary = self.rotary.of(first).of(window).map(|rotary| {
+                    let angles = rotary.angles(&positions, &lengths, place.kind)?;
+                    Ok::<_, Error>((rotary, angles))
+                });
+                let split = match shared_keys.filter(|_| window.is_none()) {
+                    Some((owners, slots)) => {
+                        let format = (place.kind, place.device);
+                        SplitMask::new(mask, layout, owners, slots, step.width, format)?
+                    }
+                    None => None,
+                };
+                let shared = Shared {
+                    rotary: rotary.transpose()?,
+                    split,
+                    mask: AttentionMask::new(mask, step.width, layout.slots(), place.device)?,
+                    edits,
+                    layout: layout.clone(),
+                    overlay,
+                };
+                Ok((window, shared))
+            };
+            masks.iter().map(of_window).collect()
+        };
+        Ok(Shares(self.places.map(on)?))
     }
 
     /// The residual stream after the last block. Chunks stand at the right end of each row. `taps` reads and writes on the
@@ -239,11 +276,8 @@ impl Decoder {
         }
         let mut x = taps.pass(Site::Hidden(0), started.embedded(self)?)?;
         for (layer, block) in self.blocks.iter().enumerate() {
-            let window = self.spec.window(layer);
-            let Some((_, shared)) = started.shared.iter().find(|(known, _)| *known == window)
-            else {
-                continue;
-            };
+            x = self.places.entered(layer, x)?;
+            let shared = started.shared.of(self, layer)?;
             x = block.forward(layer, &x, shared, cache.as_deref_mut(), taps)?;
             x = taps.pass(Site::Hidden(layer + 1), x)?;
         }
@@ -252,14 +286,6 @@ impl Decoder {
             x = taps.pass(Site::FinalNorm, self.final_norm.forward(&x)?)?;
         }
         Ok(Last { states: x, normed })
-    }
-
-    /// The rotary embedding of layers with such a window.
-    pub(super) fn rotary_of(&self, window: Option<usize>) -> Option<&Rotary> {
-        match (&self.window_rotary, window) {
-            (Some(rotary), Some(_)) => Some(rotary),
-            _ => self.rotary.as_ref(),
-        }
     }
 
     /// The first residual, `[row, position, hidden]`.
@@ -275,12 +301,8 @@ impl Decoder {
         };
         if let Some(scale) = self.spec.embedding.scale {
             // Rounded to the run's dtype first, as transformers does.
-            x = x.f_mul(&Tensor::f_from_slice(&[scale])?.f_to_device_(
-                self.device,
-                self.kind,
-                false,
-                false,
-            )?)?;
+            let scale = Tensor::f_from_slice(&[scale])?;
+            x = x.f_mul(&self.places.first().take(&scale)?)?;
         }
         if let Some(table) = &self.positions {
             x = x.f_add(&Tensor::f_embedding(table, positions, -1, false, false)?)?;
@@ -338,6 +360,34 @@ impl Last {
             .f_select(0, row as i64)?
             .f_index_select(0, &index)?;
         self.unembedded(decoder, &own)
+    }
+
+    /// Natural log-probability of each of `tokens`, which stand after the positions `after`: those of all rows of the pass,
+    /// one row after the other.
+    pub(super) fn log_probs(
+        &self,
+        decoder: &Decoder,
+        after: &[i64],
+        tokens: &[u32],
+    ) -> Result<Vec<f64>> {
+        let states = self.states.f_flatten(0, 1)?;
+        let mut scores = Vec::with_capacity(tokens.len());
+        // Logits of a few positions at a time: a long text times a large vocabulary would not fit.
+        let runs = after.chunks(SCORED_AT_ONCE);
+        for (after, tokens) in runs.zip(tokens.chunks(SCORED_AT_ONCE)) {
+            let index = Tensor::f_from_slice(after)?.f_to_device(states.device())?;
+            let logits = self.unembedded(decoder, &states.f_index_select(0, &index)?)?;
+            for (logits, &id) in to_array2(&logits)?.outer_iter().zip(tokens) {
+                let found = logits
+                    .as_slice()
+                    .and_then(|logits| logits::log_prob(logits, id));
+                scores.push(
+                    found
+                        .ok_or_else(|| Error::argument("token id", "one of the vocabulary", id))?,
+                );
+            }
+        }
+        Ok(scores)
     }
 
     fn unembedded(&self, decoder: &Decoder, states: &Tensor) -> Result<Tensor> {

@@ -1,7 +1,8 @@
 //! Changes to attention as tensors on the device, by layer.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
+use super::stages::{ByStage, Place};
 use crate::Result;
 use crate::heads::{AblationKind, HeadAblation};
 use crate::kv_heads::{KvAblation, KvAblationKind};
@@ -79,8 +80,7 @@ impl Edits {
         ablation: &HeadAblation,
         kv_ablation: &KvAblation,
         spec: &DecoderSpec,
-        kind: Kind,
-        device: Device,
+        places: &ByStage<Place>,
     ) -> Result<Self> {
         if ablation.is_empty() && kv_ablation.is_empty() {
             return Ok(Self::default());
@@ -123,26 +123,28 @@ impl Edits {
                 KvAblationKind::MeanValue => set(&mut plan.value.mean, kv_heads, 0.0, head, 1.0),
             }
         }
-        let by_head = |values: Option<Vec<f32>>, kind: Kind| -> Result<Option<Tensor>> {
+        let by_head = |values: Option<Vec<f32>>, place: Place| -> Result<Option<Tensor>> {
             values
                 .map(|values| {
                     let tensor = Tensor::f_from_slice(&values)?.f_view([1, -1, 1, 1])?;
-                    Ok(tensor.f_to_kind(kind)?.f_to_device(device)?)
+                    place.take(&tensor)
                 })
                 .transpose()
         };
-        let side = |plan: SidePlan| -> Result<Side> {
+        let side = |plan: SidePlan, place: Place| -> Result<Side> {
+            let kind = Kind::Bool;
             Ok(Side {
-                mean: by_head(plan.mean, Kind::Bool)?,
-                factor: by_head(plan.factor, kind)?,
+                mean: by_head(plan.mean, Place { kind, ..place })?,
+                factor: by_head(plan.factor, place)?,
             })
         };
-        let layers = plans.into_iter().map(|plan| {
+        let layers = plans.into_iter().enumerate().map(|(layer, plan)| {
+            let place = *places.of(layer);
             Ok(LayerEdit {
-                query: side(plan.query)?,
-                key: side(plan.key)?,
-                value: side(plan.value)?,
-                output: by_head(plan.output, kind)?,
+                query: side(plan.query, place)?,
+                key: side(plan.key, place)?,
+                value: side(plan.value, place)?,
+                output: by_head(plan.output, place)?,
                 uniform: plan.uniform,
             })
         });

@@ -6,11 +6,12 @@ use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 use super::attention::Attention;
-use super::decoder::{Block, Decoder};
+use super::decoder::{Block, Decoder, Rotaries};
 use super::frozen::Frozen;
 use super::layers::{Linear, Mlp, Norm};
 use super::options::{Dtype, LoadOptions};
 use super::rotary::Rotary;
+use super::stages::{ByStage, Place};
 use crate::family::Transform;
 use crate::spec::{DecoderSpec, LayerPart, Part, RotarySpec};
 use crate::weights::{Checkpoint, StoredTensor, StoredType};
@@ -18,13 +19,23 @@ use crate::{Error, Result};
 
 /// Reads every weight. On the CPU and in the stored dtype the tensors are views of the mapped file, so `checkpoint` must
 /// outlive the decoder: [`super::TorchModel`] keeps both and drops the decoder first.
-pub(super) fn decoder(checkpoint: &Checkpoint, options: LoadOptions) -> Result<Decoder> {
+pub(super) fn decoder(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Decoder> {
+    let layers = checkpoint.spec().layers;
+    let places = ByStage::find(&options.placement, layers, options.dtype)?;
+    placed(checkpoint, options, places)
+}
+
+/// The same, wherever runs of layers are to be.
+pub(super) fn placed(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+    places: ByStage<Place>,
+) -> Result<Decoder> {
     let _no_grad = tch::no_grad_guard();
     let loader = Loader {
         checkpoint,
         dtype: options.dtype,
-        kind: options.dtype.kind(),
-        device: options.device.find()?,
+        places,
         check_finite: options.check_finite,
     };
     let spec = checkpoint.spec();
@@ -51,8 +62,7 @@ pub(super) fn decoder(checkpoint: &Checkpoint, options: LoadOptions) -> Result<D
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     dtype: Dtype,
-    kind: Kind,
-    device: Device,
+    places: ByStage<Place>,
     check_finite: bool,
 }
 
@@ -71,17 +81,28 @@ impl Loader<'_> {
         if self.check_finite {
             self.require_finite(part, &source.name, &tensor)?;
         }
-        let kind = if self.checkpoint.spec().stays_f32(part) {
-            Kind::Float
-        } else {
-            self.kind
-        };
+        let mut place = self.place(part);
+        if self.checkpoint.spec().stays_f32(part) {
+            place.kind = Kind::Float;
+        }
+        let kind = place.kind;
         // One call moves and converts; a view in the right kind on the CPU passes as it is.
-        let moved = tensor.f_to_device_(self.device, kind, false, false)?;
+        let moved = place.take(&tensor)?;
         if self.check_finite && kind != Kind::Float && tensor.f_kind()? != kind {
             self.require_holds(&source.name, &moved)?;
         }
         Ok(moved)
+    }
+
+    /// Where a weight is to be.
+    fn place(&self, part: Part) -> Place {
+        *match part {
+            Part::Layer(layer, _) => self.places.of(layer),
+            Part::Embedding | Part::Positions => self.places.first(),
+            Part::FinalNorm | Part::FinalNormBias | Part::Unembedding | Part::UnembeddingBias => {
+                self.places.last()
+            }
+        }
     }
 
     /// The stored bytes as a tensor, without a copy where their alignment allows.
@@ -271,17 +292,31 @@ fn assemble(
             mlp_post_norm: norm(LayerPart::MlpPostNorm, None)?,
         });
     }
-    let rotary = |rotary: &Option<RotarySpec>| {
-        let made = rotary
-            .as_ref()
-            .map(|rotary| Rotary::new(rotary, loader.device));
-        made.transpose()
-    };
+    let places = loader.places.clone();
+    let rotary = places.map(|_, place| {
+        let on = |rotary: &Option<RotarySpec>| {
+            let made = rotary.as_ref();
+            let made = made.map(|rotary| Rotary::new(rotary, place.device));
+            made.transpose()
+        };
+        Ok(Rotaries {
+            plain: on(&spec.rotary)?,
+            windowed: on(&spec.window_rotary)?,
+        })
+    })?;
     let (positions, unembedding) = (maybe(Part::Positions)?, maybe(Part::Unembedding)?);
     let (final_bias, unembedding_bias) =
         (maybe(Part::FinalNormBias)?, maybe(Part::UnembeddingBias)?);
+    let embedding = take(Part::Embedding)?;
+    let unembedding = match unembedding {
+        // Tied: what is with the first layer is needed with the last as well.
+        None if places.first() != places.last() => {
+            Some(Frozen::new(places.last().take(&embedding)?))
+        }
+        own => own,
+    };
     Ok(Decoder {
-        embedding: take(Part::Embedding)?,
+        embedding,
         positions,
         blocks,
         final_norm: Norm {
@@ -291,10 +326,8 @@ fn assemble(
         },
         unembedding,
         unembedding_bias,
-        rotary: rotary(&spec.rotary)?,
-        window_rotary: rotary(&spec.window_rotary)?,
+        places,
+        rotary,
         spec: spec.clone(),
-        kind: loader.kind,
-        device: loader.device,
     })
 }

@@ -1,7 +1,7 @@
 //! Adapters on the device: which of them a row has, and what merging makes of the weights.
 
 use ndarray::Axis;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::TorchModel;
 use super::decoder::Decoder;
@@ -9,6 +9,7 @@ use super::frozen::Frozen;
 use super::host::from_array2;
 use super::layers::Linear;
 use super::overlay::{Added, Overlay};
+use super::stages::{ByStage, Place};
 use crate::adapter::{Adapter, modules};
 use crate::spec::LayerPart;
 use crate::{Error, Result};
@@ -44,10 +45,13 @@ struct LoadedPart {
 
 impl Loaded {
     fn new(adapter: &Adapter, model: &TorchModel) -> Result<Self> {
-        let device = model.decoder().device;
+        let places = &model.decoder().places;
         let modules = modules(model.checkpoint());
         let mut parts = Vec::new();
         for (own, module) in adapter.placed(&modules)? {
+            // One matrix of the checkpoint, and so of one layer.
+            let layer = module.projections.first().map(|first| first.layer);
+            let device = places.of(layer.unwrap_or_default()).device;
             let a = Frozen::new(from_array2(&own.a.view(), Kind::Float, device)?);
             for projection in &module.projections {
                 let picked;
@@ -114,7 +118,11 @@ impl Adapters {
     }
 
     /// What is added under an assignment.
-    pub(super) fn overlay(&self, assigned: Option<&Assigned>, device: Device) -> Result<Overlay> {
+    pub(super) fn overlay(
+        &self,
+        assigned: Option<&Assigned>,
+        places: &ByStage<Place>,
+    ) -> Result<Overlay> {
         let mut overlay = Overlay::default();
         for (index, loaded) in self.loaded.iter().enumerate() {
             let rows = match assigned {
@@ -129,7 +137,8 @@ impl Adapters {
                         continue;
                     }
                     let all = own.len() == assigned.len();
-                    let rows = Tensor::f_from_slice(&own)?.f_to_device(device)?;
+                    let rows = Tensor::f_from_slice(&own)?;
+                    let rows = places.map(|_, place| Ok(rows.f_to_device(place.device)?))?;
                     (!all).then_some(rows)
                 }
             };
@@ -139,7 +148,9 @@ impl Adapters {
                     b: part.b.shallow_clone(),
                     outputs: None,
                     scaling: part.scaling,
-                    rows: rows.as_ref().map(Tensor::shallow_clone),
+                    rows: rows
+                        .as_ref()
+                        .map(|rows| rows.of(part.layer).shallow_clone()),
                     dropout: None,
                 };
                 overlay.add(part.layer, part.part, added);
@@ -155,13 +166,13 @@ pub(super) fn merged(model: &TorchModel, adapter: &Adapter) -> Result<Decoder> {
     let _no_grad = tch::no_grad_guard();
     let loaded = Loaded::new(adapter, model)?;
     let mut decoder = model.decoder().clone();
-    let kind = decoder.kind;
     for own in &loaded.parts {
         let Some(linear) = projection(&mut decoder, own.layer, own.part) else {
             let name = format!("layer {}", own.layer);
             return Err(Error::argument(name, format!("{:?}", own.part), "none"));
         };
         let delta = own.b.f_matmul(&own.a)?.f_mul_scalar(own.scaling)?;
+        let kind = linear.weight.f_kind()?;
         let sum = linear.weight.f_to_kind(Kind::Float)?.f_add(&delta)?;
         let weight = sum.f_to_kind(kind)?;
         if weight.f_isfinite()?.f_all()?.f_int64_value(&[])? != 1 {

@@ -18,10 +18,12 @@ mod lora;
 mod mask;
 mod options;
 mod overlay;
+mod placement;
 mod prefix;
 mod rotary;
 mod session;
 mod soft;
+mod stages;
 mod sweep;
 mod taps;
 pub mod train;
@@ -33,7 +35,7 @@ use ndarray::{Array1, Array2, ArrayView2};
 
 pub use adapted::Adapted;
 pub use options::{Device, Dtype, LoadOptions};
-
+pub use placement::Placement;
 pub use soft::SoftPrompted;
 
 use self::decoder::{Decoder, Input, Last};
@@ -47,7 +49,6 @@ use self::taps::{Patches, Taps};
 use crate::chat::Conversation;
 use crate::generate::GenerateOptions;
 use crate::heads::HeadAblation;
-use crate::logits;
 use crate::model::{
     self, ChatModel, Intervention, LanguageModel, ModelShape, OpenModel, OpenSession, Reply, Run,
     RunOutput, Session,
@@ -58,9 +59,6 @@ use crate::spec::DecoderSpec;
 use crate::text::TextInterface;
 use crate::weights::Checkpoint;
 use crate::{Error, Result};
-
-/// Positions whose logits are on the host together while scoring.
-const SCORED_AT_ONCE: usize = 128;
 
 /// A decoder-only language model on libtorch, with its tokenizer and chat template.
 ///
@@ -88,10 +86,13 @@ impl TorchModel {
     /// [`TorchModel::open`] with a dtype, a device, checks.
     ///
     /// # Errors
-    /// As [`TorchModel::open`], and [`Error::Device`] for a device that is absent.
+    /// As [`TorchModel::open`], [`Error::Device`] for a device that is absent, and a [`Placement`] of other layers than the
+    /// model's.
     pub fn open_with(model: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
         // Before anything is read: a wrong device should not cost a minute of loading.
-        options.device.find()?;
+        for device in options.placement.devices() {
+            device.find()?;
+        }
         let checkpoint = Checkpoint::open(model)?;
         let text = if checkpoint.has_tokenizer() {
             Some(Arc::new(TextInterface::open(&checkpoint)?))
@@ -99,7 +100,7 @@ impl TorchModel {
             None
         };
         Ok(Self {
-            decoder: load::decoder(&checkpoint, options)?,
+            decoder: load::decoder(&checkpoint, &options)?,
             text,
             options,
             adapters: Vec::new(),
@@ -134,8 +135,8 @@ impl TorchModel {
     }
 
     /// How it was loaded.
-    pub fn options(&self) -> LoadOptions {
-        self.options
+    pub fn options(&self) -> &LoadOptions {
+        &self.options
     }
 
     /// What a result made with this model must carry. Hashes the weights the first time.
@@ -158,7 +159,7 @@ impl TorchModel {
                 .and_then(TextInterface::template)
                 .map(|template| template.hash().to_owned()),
             dtype: Some(self.options.dtype.to_string()),
-            device: Some(self.options.device.to_string()),
+            device: Some(self.options.placement.record(self.decoder.spec.layers)?),
             threads: usize::try_from(tch::get_num_threads()).ok(),
             libtorch: Some(libtorch_version().to_owned()),
             ..Provenance::new()
@@ -274,32 +275,20 @@ impl TorchModel {
         let _no_grad = tch::no_grad_guard();
         let nothing = (Edits::default(), Patches::default());
         let (last, _) = self.whole(&[&tokens], &nothing, &Capture::none(), &overlay)?;
-        let mut scores = Vec::with_capacity(continuation.len());
-        // Logits of a few positions at a time: a long text times a large vocabulary would not fit.
-        for (run, ids) in continuation.chunks(SCORED_AT_ONCE).enumerate() {
-            let first = (prefix.len() - 1 + run * SCORED_AT_ONCE) as i64;
-            let positions: Vec<i64> = (first..first + ids.len() as i64).collect();
-            let logits = to_array2(&last.logits(&self.decoder, 0, &positions)?)?;
-            for (logits, &id) in logits.outer_iter().zip(ids) {
-                scores.extend(
-                    logits
-                        .as_slice()
-                        .and_then(|logits| logits::log_prob(logits, id)),
-                );
-            }
-        }
-        Ok(scores)
+        let after = prefix.len() - 1..tokens.len() - 1;
+        let after: Vec<i64> = after.map(|position| position as i64).collect();
+        last.log_probs(&self.decoder, &after, continuation)
     }
 
     /// What adapters add to a batch of `rows` rows.
     fn overlay(&self, adapters: Option<&Adapters>, rows: usize) -> Result<Overlay> {
         match adapters {
-            Some(adapters) => adapters.overlay(adapters.assigned(rows)?, self.decoder.device),
+            Some(adapters) => adapters.overlay(adapters.assigned(rows)?, &self.decoder.places),
             None => Ok(Overlay::default()),
         }
     }
 
-    /// An intervention on the device.
+    /// An intervention on the devices.
     fn prepared(&self, intervention: &Intervention) -> Result<(Edits, Patches)> {
         let decoder = &self.decoder;
         intervention.check(&decoder.spec.shape())?;
@@ -309,14 +298,8 @@ impl TorchModel {
             patches,
         } = intervention;
         Ok((
-            Edits::new(
-                ablation,
-                kv_ablation,
-                &decoder.spec,
-                decoder.kind,
-                decoder.device,
-            )?,
-            Patches::new(patches, decoder.kind, decoder.device)?,
+            Edits::new(ablation, kv_ablation, &decoder.spec, &decoder.places)?,
+            Patches::new(patches, &decoder.places)?,
         ))
     }
 }
@@ -394,7 +377,8 @@ impl OpenModel for TorchModel {
             ));
         }
         let _no_grad = tch::no_grad_guard();
-        let hidden = from_array2(&hidden, self.decoder.kind, self.decoder.device)?;
+        let last = self.decoder.places.last();
+        let hidden = from_array2(&hidden, last.kind, last.device)?;
         to_array2(&self.decoder.logits(&hidden)?)
     }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use tch::Kind;
 
+use super::placement::Placement;
 use crate::{Error, Result};
 
 /// Element type the model runs in.
@@ -34,12 +35,13 @@ pub enum Device {
     Cuda(usize),
 }
 
-/// How a model is loaded: dtype, device, checks.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+/// How a model is loaded: dtype, devices, checks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct LoadOptions {
     pub(super) dtype: Dtype,
-    pub(super) device: Device,
+    #[serde(rename = "device")]
+    pub(super) placement: Placement,
     pub(super) check_finite: bool,
 }
 
@@ -47,7 +49,7 @@ impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             dtype: Dtype::default(),
-            device: Device::default(),
+            placement: Placement::default(),
             check_finite: true,
         }
     }
@@ -61,8 +63,13 @@ impl LoadOptions {
     }
 
     /// Device to run on; [`Device::Cpu`] unless set. A device that is absent is an error, never replaced by another.
-    pub fn device(mut self, device: Device) -> Self {
-        self.device = device;
+    pub fn device(self, device: Device) -> Self {
+        self.placement(device.into())
+    }
+
+    /// Devices to run on, and which layers each holds. A device that is absent is an error, never replaced by another.
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
         self
     }
 

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::TorchModel;
 use super::cache::KvCache;
-use super::decoder::Input;
+use super::decoder::{Decoder, Input, Last};
 use super::edits::Edits;
 use super::host::to_array2;
 use super::layout::Layout;
@@ -13,7 +13,7 @@ use super::lora::{Adapters, Assigned};
 use super::overlay::Overlay;
 use super::taps::{Patches, Taps};
 use crate::Result;
-use crate::model::{self, Intervention, OpenSession, Session};
+use crate::model::{self, Intervention, OpenSession, Scored, ScoringSession, Session};
 use crate::sites::{Capture, Captured};
 
 /// Rows in progress on a [`TorchModel`].
@@ -57,8 +57,7 @@ impl<'a> TorchSession<'a> {
                 &spec.attention,
                 spec.context_length,
                 rows,
-                decoder.kind,
-                decoder.device,
+                decoder.places.clone(),
             ),
             edits,
             patches,
@@ -76,6 +75,12 @@ impl<'a> TorchSession<'a> {
 
     /// [`Session::extend`] by chunks that have been checked, perhaps with virtual tokens in them.
     pub(super) fn advance(&mut self, chunks: &[&[u32]]) -> Result<Array2<f32>> {
+        let none: Vec<usize> = chunks.iter().map(|chunk| chunk.len()).collect();
+        Ok(self.advance_scored(chunks, &none)?.next)
+    }
+
+    /// The same, scoring of each chunk the tokens from number `from[row]` on, which has a token before it.
+    pub(super) fn advance_scored(&mut self, chunks: &[&[u32]], from: &[usize]) -> Result<Scored> {
         let decoder = self.model.decoder();
         let spec = &decoder.spec;
         let starts = self.layout.lengths();
@@ -93,12 +98,47 @@ impl<'a> TorchSession<'a> {
         let mut taps = Taps::new(&self.capture, &self.patches, &spec.shape(), &starts, chunks);
         let last = decoder.forward(&input, Some(&mut self.cache), &mut taps)?;
         let logits = to_array2(&last.newest_logits(decoder)?)?;
+        let scores = scores(decoder, &last, (chunks, step.width), from)?;
         let captured = taps.finish()?;
         // Only now: a pass that failed leaves slots that the next one overwrites.
         self.layout = next;
         self.captured = captured;
-        Ok(logits)
+        Ok(Scored {
+            scores,
+            next: logits,
+        })
     }
+
+    fn check(&self, chunks: &[&[u32]]) -> Result<()> {
+        let spec = self.model.spec();
+        model::check_chunks(
+            chunks,
+            &self.layout.lengths(),
+            spec.vocab_size,
+            Some(spec.context_length),
+        )
+    }
+}
+
+/// Of each of `chunks`, which stand at the right end of `width` positions, the scores of its tokens from `from[row]` on.
+fn scores(
+    decoder: &Decoder,
+    last: &Last,
+    (chunks, width): (&[&[u32]], usize),
+    from: &[usize],
+) -> Result<Vec<Vec<f64>>> {
+    let (mut after, mut tokens) = (Vec::new(), Vec::new());
+    for (row, (chunk, &from)) in chunks.iter().zip(from).enumerate() {
+        let start = row * width + width - chunk.len();
+        for (number, &token) in chunk.iter().enumerate().skip(from) {
+            after.push((start + number) as i64 - 1);
+            tokens.push(token);
+        }
+    }
+    let mut all = last.log_probs(decoder, &after, &tokens)?.into_iter();
+    let rows = chunks.iter().zip(from);
+    let of_row = rows.map(|(chunk, from)| all.by_ref().take(chunk.len() - from).collect());
+    Ok(of_row.collect())
 }
 
 /// What `adapters` add to rows so assigned.
@@ -108,7 +148,7 @@ fn overlay(
     assigned: Option<&Assigned>,
 ) -> Result<Overlay> {
     match adapters {
-        Some(adapters) => adapters.overlay(assigned, model.decoder().device),
+        Some(adapters) => adapters.overlay(assigned, &model.decoder().places),
         None => Ok(Overlay::default()),
     }
 }
@@ -123,14 +163,7 @@ impl Session for TorchSession<'_> {
     }
 
     fn extend(&mut self, chunks: &[&[u32]]) -> Result<Array2<f32>> {
-        let decoder = self.model.decoder();
-        let spec = &decoder.spec;
-        model::check_chunks(
-            chunks,
-            &self.layout.lengths(),
-            spec.vocab_size,
-            Some(spec.context_length),
-        )?;
+        self.check(chunks)?;
         self.advance(chunks)
     }
 
@@ -161,6 +194,17 @@ impl Session for TorchSession<'_> {
         self.cache.rewind(next.slots(), cut)?;
         self.layout = next;
         Ok(())
+    }
+
+    fn scoring(&mut self) -> Option<&mut dyn ScoringSession> {
+        Some(self)
+    }
+}
+
+impl ScoringSession for TorchSession<'_> {
+    fn extend_scored(&mut self, chunks: &[&[u32]]) -> Result<Scored> {
+        self.check(chunks)?;
+        self.advance_scored(chunks, &vec![1; chunks.len()])
     }
 }
 

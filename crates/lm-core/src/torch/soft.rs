@@ -7,7 +7,7 @@ use super::TorchModel;
 use super::host::{from_array2, to_array2};
 use super::session::TorchSession;
 use crate::adapter::SoftPrompt;
-use crate::model::{self, Intervention, LanguageModel, Session};
+use crate::model::{self, Intervention, LanguageModel, Scored, ScoringSession, Session};
 use crate::sites::Capture;
 use crate::{Error, Result};
 
@@ -43,7 +43,8 @@ impl TorchModel {
         model::check_chunks(&[tokens], &[0], spec.vocab_size, Some(spec.context_length))?;
         let _no_grad = tch::no_grad_guard();
         let ids: Vec<i64> = tokens.iter().map(|&id| i64::from(id)).collect();
-        let ids = Tensor::f_from_slice(&ids)?.f_to_device(self.decoder().device)?;
+        let device = self.decoder().places.first().device;
+        let ids = Tensor::f_from_slice(&ids)?.f_to_device(device)?;
         SoftPrompt::new(to_array2(
             &self.decoder().embedding.f_index_select(0, &ids)?,
         )?)
@@ -72,9 +73,10 @@ pub(super) fn ids(model: &TorchModel, count: usize) -> Vec<u32> {
     all.filter_map(std::result::Result::ok).collect()
 }
 
-/// The prompt on the device, `f32`.
+/// The prompt where the embedding is, `f32`.
 pub(super) fn tensor(model: &TorchModel, prompt: &SoftPrompt) -> Result<Tensor> {
-    from_array2(&prompt.values().view(), Kind::Float, model.decoder().device)
+    let device = model.decoder().places.first().device;
+    from_array2(&prompt.values().view(), Kind::Float, device)
 }
 
 /// Rows of `table` by `ids` `[row, position]`, and rows of `prompt` by those beyond it: `[row, position, hidden]`.
@@ -131,6 +133,18 @@ impl SoftSession<'_> {
     fn lengths(&self) -> Vec<usize> {
         (0..self.rows()).map(|row| self.len(row)).collect()
     }
+
+    /// The chunks with the virtual tokens before those that begin a row, and how many these are.
+    fn whole(&self, chunks: &[&[u32]]) -> Result<(Vec<Vec<u32>>, Vec<usize>)> {
+        let lengths = self.lengths();
+        model::check_chunks(chunks, &lengths, self.vocab, self.context)?;
+        let whole = chunks.iter().zip(&lengths);
+        let whole = whole.map(|(chunk, &length)| match length {
+            0 => ([&self.prefix, *chunk].concat(), self.prefix.len()),
+            _ => (chunk.to_vec(), 0),
+        });
+        Ok(whole.unzip())
+    }
 }
 
 impl Session for SoftSession<'_> {
@@ -143,16 +157,7 @@ impl Session for SoftSession<'_> {
     }
 
     fn extend(&mut self, chunks: &[&[u32]]) -> Result<Array2<f32>> {
-        let lengths = self.lengths();
-        model::check_chunks(chunks, &lengths, self.vocab, self.context)?;
-        let whole: Vec<Vec<u32>> = chunks
-            .iter()
-            .zip(&lengths)
-            .map(|(chunk, &length)| match length {
-                0 => [&self.prefix, *chunk].concat(),
-                _ => chunk.to_vec(),
-            })
-            .collect();
+        let (whole, _) = self.whole(chunks)?;
         let whole: Vec<&[u32]> = whole.iter().map(Vec::as_slice).collect();
         self.inner.advance(&whole)
     }
@@ -171,5 +176,18 @@ impl Session for SoftSession<'_> {
             })
             .collect();
         self.inner.rewind(&whole)
+    }
+
+    fn scoring(&mut self) -> Option<&mut dyn ScoringSession> {
+        Some(self)
+    }
+}
+
+impl ScoringSession for SoftSession<'_> {
+    fn extend_scored(&mut self, chunks: &[&[u32]]) -> Result<Scored> {
+        let (whole, before) = self.whole(chunks)?;
+        let whole: Vec<&[u32]> = whole.iter().map(Vec::as_slice).collect();
+        let from: Vec<usize> = before.iter().map(|before| before + 1).collect();
+        self.inner.advance_scored(&whole, &from)
     }
 }

@@ -10,7 +10,7 @@ use ndarray::{Array2, ArrayView2, s};
 use tch::Tensor;
 
 use super::attention::Shared;
-use super::decoder::{Block, Decoder, padded};
+use super::decoder::{Block, Decoder, Shares, padded};
 use super::edits::{Edits, LayerEdit};
 use super::host::to_array2;
 use super::layout::Layout;
@@ -133,7 +133,8 @@ enum Want {
 impl<'a> Sweep<'a> {
     fn new(decoder: &'a Decoder, prompts: &[&[u32]], still: Still<'a>) -> Result<Self> {
         let common = common_beginning(prompts);
-        let by_length = [&decoder.rotary, &decoder.window_rotary]
+        let rotary = decoder.rotary.first();
+        let by_length = [&rotary.plain, &rotary.windowed]
             .into_iter()
             .flatten()
             .any(super::rotary::Rotary::depends_on_length);
@@ -148,7 +149,7 @@ impl<'a> Sweep<'a> {
             .map(|prompt| prompt.len() - shared)
             .sum::<usize>()
             * spec.hidden_size
-            * decoder.kind.elt_size_in_bytes()
+            * decoder.places.first().kind.elt_size_in_bytes()
             * (spec.layers + 1);
         let stride = bytes.div_ceil(KEPT_BYTES).max(1);
         let beginning = match prompts.first() {
@@ -200,8 +201,7 @@ impl<'a> Sweep<'a> {
                 entry.ablation,
                 &KvAblation::none(),
                 spec,
-                self.decoder.kind,
-                self.decoder.device,
+                &self.decoder.places,
             )?,
             _ => Edits::default(),
         };
@@ -310,11 +310,11 @@ struct Stream<'a> {
     rows: usize,
     /// Positions of a row, pads at the left included.
     width: usize,
-    /// What attention is told, by window.
-    shared: Vec<(Option<usize>, Shared<'a>)>,
+    /// What attention is told.
+    shared: Shares<'a>,
     /// Whether a common beginning stands before the rows.
     follows: bool,
-    /// Residuals before some of the layers, `[row, position, hidden]`.
+    /// Residuals before some of the layers, `[row, position, hidden]`, where the layer before is.
     residuals: Vec<(usize, Tensor)>,
 }
 
@@ -337,10 +337,10 @@ impl<'a> Stream<'a> {
         let lengths: Vec<usize> = chunks.iter().map(|chunk| chunk.len()).collect();
         let (layout, step) = before.selected(&vec![0; rows]).extended(&lengths);
         let width = step.width;
-        let positions = decoder.on_device(&step.positions, width)?;
+        let positions = decoder.on_first(&step.positions, width)?;
         let owners = Owners::even(1, rows);
         // The join of two sets of keys is a kernel of the CPU.
-        let joins = start > 0 && decoder.device == tch::Device::Cpu;
+        let joins = start > 0 && decoder.places.on_cpu();
         let shared_keys = joins.then_some((&owners, start));
         let fixed = (still.edits, still.overlay);
         let shared = decoder.shared(&layout, &step, &positions, shared_keys, fixed)?;
@@ -351,7 +351,7 @@ impl<'a> Stream<'a> {
             follows: start > 0,
             residuals: Vec::new(),
         };
-        let ids = decoder.on_device(&padded(chunks, width), width)?;
+        let ids = decoder.on_first(&padded(chunks, width), width)?;
         let mut x = decoder.embed(&ids, &positions, still.overlay)?;
         let mut keys = Vec::new();
         for layer in 0..decoder.spec.layers {
@@ -423,6 +423,7 @@ impl Step<'_> {
         let block = self.block()?;
         let attention = &block.attention;
         let (shared, of_asked) = self.shared()?;
+        let x = &self.decoder.places.entered(self.layer, x.shallow_clone())?;
         let normed = block.read(x, shared.overlay)?;
         let read = normed.as_ref().unwrap_or(x);
         let (mut key, mut value) = attention.keys_and_values(self.layer, read, &shared)?;
@@ -451,6 +452,7 @@ impl Step<'_> {
         let block = self.block()?;
         let attention = &block.attention;
         let (shared, of_asked) = self.shared()?;
+        let x = &self.decoder.places.entered(self.layer, x.shallow_clone())?;
         let normed = block.read(x, shared.overlay)?;
         let read = normed.as_ref().unwrap_or(x);
         let (key, value) = attention.keys_and_values(self.layer, read, &shared)?;
@@ -578,19 +580,7 @@ impl Step<'_> {
 
     /// What attention is told, for all positions and for those that are asked about.
     fn shared(&self) -> Result<(Shared<'_>, Shared<'_>)> {
-        let window = self.decoder.spec.window(self.layer);
-        let known = self
-            .stream
-            .shared
-            .iter()
-            .find(|(known, _)| *known == window);
-        let Some((_, shared)) = known else {
-            return Err(crate::Error::argument(
-                "layer",
-                "one of the model's",
-                self.layer,
-            ));
-        };
+        let shared = self.stream.shared.of(self.decoder, self.layer)?;
         let all = shared.repeated(self.times as i64)?;
         let asked = match self.want {
             Want::Last => all.of_last()?,

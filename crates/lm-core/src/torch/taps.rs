@@ -1,10 +1,11 @@
 //! Reading and writing at the sites of a pass.
 
 use ndarray::Array2;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use super::host::to_array2;
 use super::layout::Layout;
+use super::stages::{ByStage, Place};
 use crate::model::ModelShape;
 use crate::patch::{Patch, PatchAction};
 use crate::sites::{Capture, Captured, Positions, Site};
@@ -26,7 +27,7 @@ pub(super) struct Patches {
 
 impl Patches {
     /// The patches must have been checked.
-    pub(super) fn new(patches: &[Patch], kind: Kind, device: Device) -> Result<Self> {
+    pub(super) fn new(patches: &[Patch], places: &ByStage<Place>) -> Result<Self> {
         let all = patches.iter().map(|patch| {
             let rows: Vec<Tensor> = patch
                 .action
@@ -35,7 +36,7 @@ impl Patches {
                 .map(|row| Ok(Tensor::f_from_slice(row)?))
                 .collect::<Result<_>>()?;
             let values = Tensor::f_stack(&rows, 0)?;
-            Ok((patch.clone(), values.f_to_kind(kind)?.f_to_device(device)?))
+            Ok((patch.clone(), places.of_site(patch.site).take(&values)?))
         });
         Ok(Self {
             all: all.collect::<Result<_>>()?,
@@ -123,7 +124,10 @@ impl<'a> Taps<'a> {
         if self.keeps(site) {
             for row in 0..self.rows.len() {
                 let own = x.f_select(0, row as i64)?;
-                self.keep(site, row, |indices| Ok(own.f_index_select(0, indices)?))?;
+                let device = own.device();
+                self.keep(site, row, device, |indices| {
+                    Ok(own.f_index_select(0, indices)?)
+                })?;
             }
         }
         Ok(x)
@@ -135,7 +139,7 @@ impl<'a> Taps<'a> {
             let slots = Tensor::f_from_slice(&layout.token_slots(row))?;
             let own = weights.f_select(0, row as i64)?;
             let own = own.f_index_select(2, &slots.f_to_device(own.device())?)?;
-            self.keep(site, row, |indices| {
+            self.keep(site, row, own.device(), |indices| {
                 let own = own.f_index_select(1, indices)?.f_transpose(0, 1)?;
                 Ok(own.f_flatten(1, 2)?)
             })?;
@@ -143,11 +147,12 @@ impl<'a> Taps<'a> {
         Ok(())
     }
 
-    /// Keeps `value(indices)` of a row, where `indices` count the pass's positions.
+    /// Keeps `value(indices)` of a row, where `indices`, on `device`, count the pass's positions.
     fn keep(
         &mut self,
         site: Site,
         row: usize,
+        device: Device,
         value: impl FnOnce(&Tensor) -> Result<Tensor>,
     ) -> Result<()> {
         let (Some(span), Some(kept)) = (self.rows.get(row), self.kept.get_mut(row)) else {
@@ -162,7 +167,8 @@ impl<'a> Taps<'a> {
             .into_iter()
             .map(|index| (pads + index) as i64)
             .collect();
-        let value = to_array2(&value(&Tensor::f_from_slice(&indices)?)?)?;
+        let indices = Tensor::f_from_slice(&indices)?.f_to_device(device)?;
+        let value = to_array2(&value(&indices)?)?;
         for (slot, wanted) in kept.iter_mut().zip(&self.capture.sites) {
             if *wanted == site {
                 *slot = Some(value.clone());

@@ -3,7 +3,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use lm_core::{LanguageModel, PlainSession, Result, Session, TextInterface};
+use lm_core::{
+    LanguageModel, PlainSession, Result, Scored, ScoringSession, Session, TextInterface,
+};
 use lm_testkit::TinyLlama;
 use ndarray::{Array1, Array2};
 
@@ -13,6 +15,8 @@ pub(crate) enum Call {
     Begin(usize),
     /// Length of each row's chunk.
     Extend(Vec<usize>),
+    /// The same of a session that scores.
+    ExtendScored(Vec<usize>),
     Select(Vec<usize>),
     Rewind(Vec<usize>),
 }
@@ -20,6 +24,8 @@ pub(crate) enum Call {
 pub(crate) struct Scripted {
     pub(crate) vocab: usize,
     pub(crate) context: Option<usize>,
+    /// Whether its sessions score what they read.
+    pub(crate) scoring: bool,
     diary: Arc<Mutex<Vec<Call>>>,
 }
 
@@ -33,6 +39,7 @@ impl Scripted {
         Self {
             vocab,
             context: None,
+            scoring: false,
             diary: Arc::default(),
         }
     }
@@ -45,7 +52,7 @@ impl Scripted {
     /// Tokens fed since the diary was last taken.
     pub(crate) fn fed(&self) -> usize {
         let fed = |call: Call| match call {
-            Call::Extend(lengths) => lengths.iter().sum(),
+            Call::Extend(lengths) | Call::ExtendScored(lengths) => lengths.iter().sum(),
             _ => 0,
         };
         self.calls().into_iter().map(fed).sum()
@@ -82,6 +89,8 @@ impl LanguageModel for Scripted {
         self.diary.lock().unwrap().push(Call::Begin(rows));
         Ok(Box::new(Recorded {
             session: PlainSession::new(self, rows)?,
+            model: self,
+            tokens: vec![Vec::new(); rows],
             diary: Arc::clone(&self.diary),
         }))
     }
@@ -89,12 +98,22 @@ impl LanguageModel for Scripted {
 
 struct Recorded<'a> {
     session: PlainSession<'a, Scripted>,
+    model: &'a Scripted,
+    tokens: Vec<Vec<u32>>,
     diary: Arc<Mutex<Vec<Call>>>,
 }
 
 impl Recorded<'_> {
     fn note(&self, call: Call) {
         self.diary.lock().unwrap().push(call);
+    }
+
+    fn fed(&mut self, chunks: &[&[u32]]) -> Result<Array2<f32>> {
+        let next = self.session.extend(chunks)?;
+        for (row, chunk) in self.tokens.iter_mut().zip(chunks) {
+            row.extend_from_slice(chunk);
+        }
+        Ok(next)
     }
 }
 
@@ -111,17 +130,46 @@ impl Session for Recorded<'_> {
         self.note(Call::Extend(
             chunks.iter().map(|chunk| chunk.len()).collect(),
         ));
-        self.session.extend(chunks)
+        self.fed(chunks)
     }
 
     fn select(&mut self, rows: &[usize]) -> Result<()> {
         self.note(Call::Select(rows.to_vec()));
+        self.tokens = rows.iter().map(|&row| self.tokens[row].clone()).collect();
         self.session.select(rows)
     }
 
     fn rewind(&mut self, lengths: &[usize]) -> Result<()> {
         self.note(Call::Rewind(lengths.to_vec()));
+        for (row, &length) in self.tokens.iter_mut().zip(lengths) {
+            row.truncate(length);
+        }
         self.session.rewind(lengths)
+    }
+
+    fn scoring(&mut self) -> Option<&mut dyn ScoringSession> {
+        if self.model.scoring { Some(self) } else { None }
+    }
+}
+
+impl ScoringSession for Recorded<'_> {
+    fn extend_scored(&mut self, chunks: &[&[u32]]) -> Result<Scored> {
+        self.note(Call::ExtendScored(
+            chunks.iter().map(|chunk| chunk.len()).collect(),
+        ));
+        let rows = self.tokens.iter().zip(chunks);
+        let scores = rows.map(|(before, chunk)| {
+            let score = |number| {
+                let before = [before, &chunk[..number]].concat();
+                let logits = self.model.next_logits(&before).unwrap();
+                lm_core::logits::log_prob(logits.as_slice().unwrap(), chunk[number]).unwrap()
+            };
+            (1..chunk.len()).map(score).collect()
+        });
+        Ok(Scored {
+            scores: scores.collect(),
+            next: self.fed(chunks)?,
+        })
     }
 }
 

@@ -331,6 +331,10 @@ unsafe fn all_vectors<L: Lanes, T: Element, const R: usize, const M: usize>(
 ///
 /// # Safety
 /// As [`Out::put`].
+#[allow(
+    clippy::needless_range_loop,
+    reason = "loops of a constant length over several arrays, which the compiler unrolls"
+)]
 #[inline(always)]
 unsafe fn tile<L: Lanes, T: Element, const R: usize, const M: usize>(
     lanes: L,

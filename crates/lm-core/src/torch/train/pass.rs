@@ -21,14 +21,13 @@ use crate::torch::soft;
 use crate::torch::taps::{Patches, Taps};
 use crate::{Error, Result};
 
-/// The adapter's matrices on the device, as leaves that gradients gather in.
+/// The adapter's matrices where their layers are, as leaves that gradients gather in.
 #[derive(Debug)]
 pub(super) struct Leaves {
     matrices: Vec<Leaf>,
     /// `[virtual token, hidden]`, `f32`, and the ids that stand for it before each row.
     prompt: Option<Tensor>,
     virtual_ids: Vec<u32>,
-    device: Device,
 }
 
 #[derive(Debug)]
@@ -43,15 +42,18 @@ struct Leaf {
 
 impl Leaves {
     pub(super) fn new(model: &TorchModel, learnt: &Learnt) -> Result<Self> {
-        let device = model.decoder().device;
+        let places = &model.decoder().places;
         let modules = modules(model.checkpoint());
-        let leaf = |values: &Array2<f32>| -> Result<Tensor> {
+        let leaf = |values: &Array2<f32>, device: Device| -> Result<Tensor> {
             let values = from_array2(&values.view(), Kind::Float, device)?;
             Ok(values.f_detach()?.f_set_requires_grad(true)?)
         };
         let mut matrices = Vec::new();
         if let Some(adapter) = &learnt.adapter {
             for (own, module) in adapter.placed(&modules)? {
+                // One matrix of the checkpoint, and so of one layer.
+                let layer = module.projections.first().map(|first| first.layer);
+                let device = places.of(layer.unwrap_or_default()).device;
                 let projections = module.projections.iter().map(|projection| {
                     let rows = projection.outputs().map(|rows| -> Result<Tensor> {
                         let rows: Vec<i64> = rows.into_iter().map(|row| row as i64).collect();
@@ -60,8 +62,8 @@ impl Leaves {
                     Ok((projection.layer, projection.part, rows.transpose()?))
                 });
                 matrices.push(Leaf {
-                    a: leaf(&own.a)?,
-                    b: leaf(&own.b)?,
+                    a: leaf(&own.a, device)?,
+                    b: leaf(&own.b, device)?,
                     scaling: own.scaling,
                     projections: projections.collect::<Result<_>>()?,
                 });
@@ -70,13 +72,12 @@ impl Leaves {
         let mut prompt = None;
         if let Some(own) = &learnt.prompt {
             soft::check(model, own)?;
-            prompt = Some(leaf(own.values())?);
+            prompt = Some(leaf(own.values(), places.first().device)?);
         }
         Ok(Self {
             matrices,
             prompt,
             virtual_ids: soft::ids(model, learnt.prompt.as_ref().map_or(0, SoftPrompt::tokens)),
-            device,
         })
     }
 
@@ -159,7 +160,7 @@ pub(super) fn backward(
             for layer in 0..layers {
                 x = decoder.block(layer, &x, started, taps)?;
             }
-            return rows.flow_back(&rows.sums(decoder, &x)?, leaves.device, loss);
+            return rows.flow_back(&rows.sums(decoder, &x)?, loss);
         }
         let mut inputs = vec![embedded];
         {
@@ -175,7 +176,7 @@ pub(super) fn backward(
             Ok(x.f_detach()?.f_set_requires_grad(true)?)
         };
         let last = leaf(inputs.pop())?;
-        let value = rows.flow_back(&rows.sums(decoder, &last)?, leaves.device, loss)?;
+        let value = rows.flow_back(&rows.sums(decoder, &last)?, loss)?;
         let mut gradient = last.f_grad()?;
         drop(last);
         for layer in (0..layers).rev() {
@@ -276,7 +277,6 @@ impl Rows {
     fn flow_back(
         &self,
         sums: &Tensor,
-        device: Device,
         loss: &mut dyn FnMut(&[f64]) -> Result<Loss>,
     ) -> Result<f64> {
         let log_probs = to_host(&sums.f_detach()?)?;
@@ -292,7 +292,7 @@ impl Rows {
         if !value.is_finite() || !slopes.iter().all(|slope| slope.is_finite()) {
             return Err(Error::argument("loss", "finite numbers", value));
         }
-        let slopes = Tensor::f_from_slice(&slopes)?.f_to_device(device)?;
+        let slopes = Tensor::f_from_slice(&slopes)?.f_to_device(sums.device())?;
         sums.f_mul(&slopes)?.f_sum(None)?.f_backward()?;
         Ok(value)
     }
