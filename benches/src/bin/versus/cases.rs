@@ -213,7 +213,8 @@ pub(crate) fn against_python() -> Vec<Case> {
 }
 
 /// Against llama.cpp: the same file on both sides. It computes in the file's own type, so each dtype has a file; its
-/// quantised arithmetic has no counterpart here, and stands beside our bf16.
+/// quantised arithmetic has no counterpart here, and stands beside our bf16. F16 runs in f16 on both sides: equal bytes to
+/// read and equal precision.
 pub(crate) fn against_llamacpp() -> Vec<Case> {
     let kinds = [
         (Source::GgufF32, Dtype::F32),

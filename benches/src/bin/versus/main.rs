@@ -57,8 +57,7 @@ struct Args {
     /// Most seconds to wait before each round for other programs to leave the processors alone.
     #[arg(long, default_value_t = 60)]
     patience: u64,
-    /// One round of one repeat, without waiting for long, and small samples of what takes minutes: the whole table within a
-    /// quarter of an hour.
+    /// One round of one repeat, without waiting for long, and small samples of what takes minutes.
     #[arg(long, conflicts_with_all = ["rounds", "repeats", "patience"])]
     quick: bool,
     /// Only this work; may be given several times.
