@@ -1,10 +1,11 @@
 """One workload on Hugging Face transformers, in a process of its own: the Python side of `cargo xtask bench --vs python`.
 
 Reads a job as JSON from standard input and prints its outcome as one line of JSON; both are described in
-`benches/src/bin/versus/job.rs`. The engine's own settings are left as a user finds them, except that no end-of-text token
-ends a generation early: the other side, too, writes exactly the tokens asked for.
+`benches/src/bin/versus/job.rs`. The works are in `works/`, one a file, under the names they have in
+`benches/src/bin/versus/works`. The engine's own settings are left as a user finds them.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -15,12 +16,13 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+# Nothing is left in the folder of the works.
+sys.dont_write_bytecode = True
 
 import torch  # noqa: E402
 import transformers  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 
-WARM_UP_TOKENS = 4
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -39,31 +41,9 @@ def load(weights: Path, dtype: torch.dtype):
     return AutoModelForCausalLM.from_pretrained(weights.parent, gguf_file=weights.name, dtype=dtype).eval()
 
 
-def work(model, job: dict):
-    """The job as a function of the number of tokens to write; returns the written ids, row by row."""
-    ids = torch.tensor([job["prompt"]])
-    mask = torch.ones_like(ids)
-    model.generation_config.eos_token_id = None
-    if job["new_tokens"] == 0:
-
-        def prefill(_: int) -> list:
-            model(ids, attention_mask=mask, use_cache=True, logits_to_keep=1)
-            return []
-
-        return prefill
-    choosing = {"do_sample": False}
-    if job["sampled"]:
-        choosing = {"do_sample": True, "temperature": 1.0, "top_p": job["top_p"], "top_k": 0, "num_return_sequences": job["rows"]}
-
-    def generate(count: int) -> list:
-        out = model.generate(ids, attention_mask=mask, max_new_tokens=count, pad_token_id=0, **choosing)
-        return out[:, ids.shape[1] :].tolist()
-
-    return generate
-
-
 def main() -> None:
     job = json.load(sys.stdin)
+    task = job["task"]
     anonymous_before = status("RssAnon")
     begin = time.perf_counter()
     model = load(Path(job["weights"]), DTYPES[job["dtype"]])
@@ -73,20 +53,24 @@ def main() -> None:
         "anonymous_before": anonymous_before,
         "anonymous_ready": status("RssAnon"),
         "seconds": [],
-        "tokens": [],
         "threads": torch.get_num_threads(),
         "versions": {"transformers": transformers.__version__, "torch": torch.__version__},
     }
-    if job["prompt"]:
+    if task["kind"] != "load":
         torch.manual_seed(0)
-        run = work(model, job)
-        with torch.no_grad():
-            run(min(WARM_UP_TOKENS, job["new_tokens"]))
+        module = importlib.import_module(f"works.{task['kind']}")
+        with torch.set_grad_enabled(module.GRADIENTS):
+            work = module.Work(model, task)
+            work.call(warm_up=True)
             for _ in range(job["repeats"]):
                 begin = time.perf_counter()
-                outcome["tokens"] = run(job["new_tokens"])
+                work.call(warm_up=False)
                 outcome["seconds"].append(time.perf_counter() - begin)
-    outcome["peak"] = status("VmHWM")
+        # What is shown for the comparison is no part of the work.
+        outcome["peak"] = status("VmHWM")
+        outcome["found"] = work.found()
+        outcome["versions"] |= work.versions()
+    outcome.setdefault("peak", status("VmHWM"))
     print(json.dumps(outcome))
 
 

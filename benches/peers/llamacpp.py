@@ -25,12 +25,15 @@ def status(field: str) -> int:
     raise SystemExit(f"/proc/self/status has no {field}")
 
 
-def load(job: dict, threads: int) -> xllamacpp.Server:
+def load(weights: str, task: dict, threads: int) -> xllamacpp.Server:
     params = xllamacpp.CommonParams()
-    params.model.path = job["weights"]
-    params.n_parallel = job["rows"]
+    params.model.path = weights
+    # Only a work that generates has them.
+    rows = task.get("rows", 1)
+    tokens = len(task.get("prompt", [])) + task.get("new_tokens", 0) + 1
+    params.n_parallel = rows
     # Room for each row; the slots split the context.
-    params.n_ctx = 256 * -(-(len(job["prompt"]) + job["new_tokens"] + 1) // 256) * job["rows"]
+    params.n_ctx = 256 * -(-tokens // 256) * rows
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
     params.n_gpu_layers = 0
@@ -43,35 +46,36 @@ def load(job: dict, threads: int) -> xllamacpp.Server:
     return xllamacpp.Server(params)
 
 
-def work(server: xllamacpp.Server, job: dict, count: int) -> None:
+def work(server: xllamacpp.Server, task: dict, count: int) -> None:
     request = {
-        "prompt": job["prompt"],
+        "prompt": task["prompt"],
         # The logits after the prompt cannot be had without one token.
         "n_predict": max(count, 1),
         "ignore_eos": True,
         "cache_prompt": False,
         "temperature": 0.0,
     }
-    if job["sampled"]:
+    if task["sampled"]:
         request |= {
-            "n": job["rows"],
+            "n": task["rows"],
             "temperature": 1.0,
-            "top_p": job["top_p"],
+            "top_p": task["top_p"],
             "samplers": ["top_p", "temperature"],
             "seed": 0,
         }
     answer = server.handle_completions(request)
     found = [choice.get("finish_reason") for choice in answer.get("choices", [])]
-    if found != ["length"] * job["rows"]:
-        raise SystemExit(f"llama.cpp answered {found or answer}, not {job['rows']} rows of {count} tokens")
+    if found != ["length"] * task["rows"]:
+        raise SystemExit(f"llama.cpp answered {found or answer}, not {task['rows']} rows of {count} tokens")
 
 
 def main() -> None:
     job = json.load(sys.stdin)
+    task = job["task"]
     threads = len(os.sched_getaffinity(0))
     anonymous_before = status("RssAnon")
     begin = time.perf_counter()
-    server = load(job, threads)
+    server = load(job["weights"], task, threads)
     outcome = {
         "load_s": time.perf_counter() - begin,
         "ready_s": time.time() - job["started"],
@@ -81,11 +85,11 @@ def main() -> None:
         "threads": threads,
         "versions": {"xllamacpp": xllamacpp.__version__},
     }
-    if job["prompt"]:
-        work(server, job, min(WARM_UP_TOKENS, job["new_tokens"]))
+    if task["kind"] == "generate":
+        work(server, task, min(WARM_UP_TOKENS, task["new_tokens"]))
         for _ in range(job["repeats"]):
             begin = time.perf_counter()
-            work(server, job, job["new_tokens"])
+            work(server, task, task["new_tokens"])
             outcome["seconds"].append(time.perf_counter() - begin)
     outcome["peak"] = status("VmHWM")
     print(json.dumps(outcome), flush=True)

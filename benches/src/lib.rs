@@ -1,5 +1,9 @@
 //! Shared by the programs of this package.
 
+mod mild;
+
+pub use mild::mild;
+
 /// `length` token ids below `vocab` that look like nothing in particular: what a dense decoder costs does not depend on
 /// which tokens it reads, so every engine can be given the same ones without a tokenizer.
 pub fn prompt(length: usize, vocab: usize) -> Vec<u32> {

@@ -1,13 +1,12 @@
-//! The works that are timed, and the least that each could take on this machine.
+//! The rows of the tables.
 
 use std::fmt;
 
 use clap::ValueEnum;
-use lm_core::spec::Part;
-use lm_core::{DecoderSpec, Dtype};
+use lm_core::Dtype;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::Peaks;
+use crate::works::sweep::Heads;
 
 /// What is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -30,24 +29,45 @@ pub(crate) enum Work {
     #[value(name = "sample-20")]
     #[serde(rename = "sample-20")]
     Sample20,
+    /// Hidden states of all layers at the last position of 125 chat prompts.
+    #[value(name = "hidden-125")]
+    #[serde(rename = "hidden-125")]
+    Hidden125,
+    /// Of 500.
+    #[value(name = "hidden-500")]
+    #[serde(rename = "hidden-500")]
+    Hidden500,
+    /// Of 500, each state also through the unembedding.
+    HiddenLens,
+    /// Every head made uniform in turn, on one raw prompt of 17 tokens.
+    SweepRaw,
+    /// On 100 chat prompts.
+    SweepChat,
+    /// A training step of a LoRA adapter on 8 rows of 64 tokens.
+    AdapterStep,
 }
 
 impl Work {
-    /// Tokens of the prompt.
+    /// Whether it reads one prompt, or writes after it.
+    pub(crate) fn generates(self) -> bool {
+        self.prompt() > 0
+    }
+
+    /// Tokens of the one prompt of a work that generates.
     pub(crate) fn prompt(self) -> usize {
         match self {
-            Self::Load => 0,
             Self::Prefill512 => 512,
             Self::Prefill1700 => 1_700,
             Self::Decode | Self::Sample20 => 32,
+            _ => 0,
         }
     }
 
     /// Tokens each row writes.
     pub(crate) fn new_tokens(self) -> usize {
         match self {
-            Self::Load | Self::Prefill512 | Self::Prefill1700 => 0,
             Self::Decode | Self::Sample20 => 64,
+            _ => 0,
         }
     }
 
@@ -59,8 +79,29 @@ impl Work {
         }
     }
 
+    /// Chat prompts of a work on a list of them.
+    pub(crate) fn prompts(self) -> usize {
+        match self {
+            Self::Hidden125 => 125,
+            Self::Hidden500 | Self::HiddenLens => 500,
+            Self::SweepChat => 100,
+            _ => 0,
+        }
+    }
+
+    /// What `seconds` of it are, as a user would say it.
+    pub(crate) fn speed(self, seconds: f64) -> String {
+        let rate = |count: usize, what: &str| format!("{:.1} {what}/s", count as f64 / seconds);
+        match self {
+            Self::Load | Self::SweepRaw | Self::SweepChat => format!("{seconds:.2} s"),
+            Self::AdapterStep => format!("{seconds:.2} s/step"),
+            Self::Hidden125 | Self::Hidden500 | Self::HiddenLens => rate(self.prompts(), "prompts"),
+            _ => rate(self.tokens(), "tok"),
+        }
+    }
+
     /// Tokens that the speed counts: those read, or those written.
-    pub(crate) fn tokens(self) -> usize {
+    fn tokens(self) -> usize {
         match self.new_tokens() {
             0 => self.prompt(),
             new => new * self.rows(),
@@ -76,6 +117,12 @@ impl fmt::Display for Work {
             Self::Prefill1700 => "prefill 1,700",
             Self::Decode => "greedy, 64 tokens",
             Self::Sample20 => "20 samples × 64 tokens",
+            Self::Hidden125 => "hidden states, 125 prompts",
+            Self::Hidden500 => "hidden states, 500 prompts",
+            Self::HiddenLens => "hidden states and lens, 500 prompts",
+            Self::SweepRaw => "sweep of all heads, 17 tokens",
+            Self::SweepChat => "sweep of all heads, 100 chat prompts",
+            Self::AdapterStep => "adapter step, 8 × 64 tokens",
         })
     }
 }
@@ -90,6 +137,8 @@ pub(crate) enum Source {
     Gguf,
     /// A copy of it in GGUF with f32 weights.
     GgufF32,
+    /// With f16 weights.
+    GgufF16,
     /// With bf16 weights.
     GgufBf16,
     /// With Q8_0 weights.
@@ -102,6 +151,7 @@ impl fmt::Display for Source {
             Self::Safetensors => "safetensors F32",
             Self::Gguf => "GGUF Q4_1",
             Self::GgufF32 => "GGUF F32",
+            Self::GgufF16 => "GGUF F16",
             Self::GgufBf16 => "GGUF BF16",
             Self::GgufQ8 => "GGUF Q8_0",
         })
@@ -115,144 +165,97 @@ pub(crate) struct Case {
     pub(crate) source: Source,
     /// Element type that our side runs in.
     pub(crate) dtype: Dtype,
+    /// How the peer runs the heads of a sweep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) heads: Option<Heads>,
+}
+
+/// With what the peer does, where there are two ways.
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.work)?;
+        match self.heads {
+            None => Ok(()),
+            Some(Heads::Forwards) => f.write_str(" (peer: a forward a head)"),
+            Some(Heads::Rows) => f.write_str(" (peer: a layer's heads as rows)"),
+        }
+    }
 }
 
 /// Against transformers: both sides from the same folder, and loading also from the GGUF file.
 pub(crate) fn against_python() -> Vec<Case> {
     let mut cases = Vec::new();
+    let mut add = |work, source, dtype, heads| {
+        cases.push(Case {
+            work,
+            source,
+            dtype,
+            heads,
+        });
+    };
     for &work in Work::value_variants() {
-        for dtype in [Dtype::F32, Dtype::Bf16] {
-            cases.push(Case {
-                work,
-                source: Source::Safetensors,
-                dtype,
-            });
+        match work {
+            Work::SweepRaw | Work::SweepChat => {
+                for heads in [Heads::Forwards, Heads::Rows] {
+                    add(work, Source::Safetensors, Dtype::F32, Some(heads));
+                }
+            }
+            _ => add(work, Source::Safetensors, Dtype::F32, None),
+        }
+        if work.generates() || work == Work::Load {
+            add(work, Source::Safetensors, Dtype::Bf16, None);
         }
         if work == Work::Load {
-            cases.push(Case {
-                work,
-                source: Source::Gguf,
-                dtype: Dtype::F32,
-            });
+            add(work, Source::Gguf, Dtype::F32, None);
         }
     }
     cases
 }
 
 /// Against llama.cpp: the same file on both sides. It computes in the file's own type, so each dtype has a file; its
-/// quantised arithmetic has no counterpart here, and stands beside our bf16.
+/// quantised arithmetic has no counterpart here, and stands beside our bf16. F16 runs in f16 on both sides: equal bytes to
+/// read and equal precision.
 pub(crate) fn against_llamacpp() -> Vec<Case> {
     let kinds = [
         (Source::GgufF32, Dtype::F32),
+        (Source::GgufF16, Dtype::F16),
         (Source::GgufBf16, Dtype::Bf16),
         (Source::GgufQ8, Dtype::Bf16),
     ];
     Work::value_variants()
         .iter()
+        .filter(|work| work.generates() || **work == Work::Load)
         .flat_map(|&work| {
             kinds.map(|(source, dtype)| Case {
                 work,
                 source,
                 dtype,
+                heads: None,
             })
         })
         .collect()
-}
-
-/// What a model asks of a machine.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Demand {
-    /// Weights of the blocks: each multiplies every token.
-    pub(crate) blocks: u64,
-    /// Weights of the unembedding: they multiply only positions whose logits are wanted.
-    pub(crate) unembedding: u64,
-    /// All weights, an embedding that is also the unembedding counted once.
-    pub(crate) parameters: u64,
-    /// Query heads × head width × layers: with it attention costs `4 · this` operations a pair of positions.
-    pub(crate) attention: u64,
-}
-
-impl Demand {
-    pub(crate) fn of(spec: &DecoderSpec) -> Self {
-        let size = |part: Part| spec.part_shape(part).iter().product::<usize>() as u64;
-        let parts = spec.parts();
-        let sum = |wanted: fn(&Part) -> bool| -> u64 {
-            parts.iter().copied().filter(wanted).map(size).sum()
-        };
-        Self {
-            blocks: sum(|part| matches!(part, Part::Layer(..))),
-            unembedding: size(Part::Unembedding),
-            parameters: sum(|_| true),
-            attention: (spec.attention.heads * spec.attention.head_dim * spec.layers) as u64,
-        }
-    }
-
-    /// The least seconds `case` takes at the machine's peaks: each pass costs the reading of its weights or the arithmetic,
-    /// whichever takes longer. `None` for loading.
-    pub(crate) fn least(&self, case: &Case, peaks: &Peaks) -> Option<f64> {
-        let work = case.work;
-        if work == Work::Load {
-            return None;
-        }
-        let (bytes, gemm) = match case.dtype {
-            Dtype::F32 => (4.0, peaks.gemm_f32),
-            _ => (2.0, peaks.gemm_bf16),
-        };
-        let (prompt, rows) = (work.prompt() as f64, work.rows() as f64);
-        let read = bytes * (self.blocks + self.unembedding) as f64 / peaks.read;
-        // A causal mask leaves half of the pairs.
-        let pairs = prompt * (prompt + 1.0) / 2.0;
-        let prefill = 2.0 * (self.blocks as f64 * prompt + self.unembedding as f64)
-            + 4.0 * self.attention as f64 * pairs;
-        let mut seconds = (prefill / gemm).max(read);
-        // The prompt's own pass gives the first token. Attention to so few positions does not show.
-        let step = 2.0 * rows * (self.blocks + self.unembedding) as f64;
-        let steps = work.new_tokens().saturating_sub(1) as f64;
-        seconds += steps * (step / gemm).max(read);
-        Some(seconds)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PEAKS: Peaks = Peaks {
-        read: 1e9,
-        gemm_f32: 1e11,
-        gemm_bf16: 4e11,
-    };
-    const DEMAND: Demand = Demand {
-        blocks: 100_000_000,
-        unembedding: 25_000_000,
-        parameters: 125_000_000,
-        attention: 1_000,
-    };
-
-    fn least(work: Work, dtype: Dtype) -> Option<f64> {
-        let source = Source::Safetensors;
-        let case = Case {
-            work,
-            source,
-            dtype,
-        };
-        DEMAND.least(&case, &PEAKS)
+    #[test]
+    fn speeds_count_what_was_asked_for() {
+        assert_eq!(Work::Prefill1700.speed(2.0), "850.0 tok/s");
+        assert_eq!(Work::Sample20.speed(10.0), "128.0 tok/s");
+        assert_eq!(Work::Hidden500.speed(10.0), "50.0 prompts/s");
+        assert_eq!(Work::SweepRaw.speed(4.0), "4.00 s");
     }
 
     #[test]
-    fn one_row_is_bound_by_reading_and_a_prompt_by_arithmetic() {
-        assert_eq!(least(Work::Load, Dtype::F32), None);
-        // 64 readings of 500 MB at 1 GB/s.
-        assert_eq!(least(Work::Decode, Dtype::F32), Some(32.0));
-        assert_eq!(least(Work::Decode, Dtype::Bf16), Some(16.0));
-        let prefill = least(Work::Prefill512, Dtype::F32).unwrap();
-        let operations = 2.0 * (1e8 * 512.0 + 2.5e7) + 4_000.0 * 512.0 * 513.0 / 2.0;
-        assert!((prefill - operations / 1e11).abs() < 1e-9, "{prefill}");
-    }
-
-    #[test]
-    fn speeds_count_the_tokens_that_were_asked_for() {
-        assert_eq!(Work::Prefill1700.tokens(), 1_700);
-        assert_eq!(Work::Sample20.tokens(), 1_280);
+    fn sweeps_are_held_against_both_ways() {
+        let cases = against_python();
+        for work in [Work::SweepRaw, Work::SweepChat] {
+            let ways = cases.iter().filter(|case| case.work == work);
+            let ways: Vec<_> = ways.map(|case| case.heads).collect();
+            assert_eq!(ways, [Some(Heads::Forwards), Some(Heads::Rows)]);
+        }
+        assert!(against_llamacpp().iter().all(|case| case.heads.is_none()));
     }
 }

@@ -7,12 +7,16 @@
     reason = "the table and the progress are what the program is for"
 )]
 
+mod agree;
 mod cases;
+mod demand;
+mod inputs;
 mod job;
 mod machine;
 mod ours;
 mod record;
 mod side;
+mod works;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,17 +28,18 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, Subcommand};
 use lm_core::{Checkpoint, Dtype};
 
-use crate::cases::{Case, Demand, Source, Work};
+use crate::agree::Agreement;
+use crate::cases::{Case, Source, Work};
+use crate::demand::Demand;
+use crate::inputs::{Inputs, Maker};
 use crate::job::Job;
 use crate::machine::{Machine, Peaks};
-use crate::record::{Record, Round, Row, date};
+use crate::record::{Record, Round, Row, Timed, date};
 use crate::side::{Peer, Side, script};
-
-/// Nucleus of the sampled work.
-const TOP_P: f32 = 0.95;
+use crate::works::Task;
 
 /// Compares the engine with another one on this machine.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Args {
     /// Which engine.
@@ -52,6 +57,9 @@ struct Args {
     /// Most seconds to wait before each round for other programs to leave the processors alone.
     #[arg(long, default_value_t = 60)]
     patience: u64,
+    /// One round of one repeat, without waiting for long, and small samples of what takes minutes.
+    #[arg(long, conflicts_with_all = ["rounds", "repeats", "patience"])]
+    quick: bool,
     /// Only this work; may be given several times.
     #[arg(long)]
     only: Vec<Work>,
@@ -65,7 +73,7 @@ struct Args {
     command: Option<Step>,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Step {
     /// Does the job on standard input and prints its outcome.
     #[command(hide = true)]
@@ -79,6 +87,15 @@ fn main() -> Result<()> {
             let job: Job = serde_json::from_reader(std::io::stdin()).context("standard input")?;
             println!("{}", serde_json::to_string(&ours::run(&job)?)?);
             Ok(())
+        }
+        (None, Some(peer), Some(python)) if args.quick => {
+            let quick = Args {
+                rounds: 1,
+                repeats: 1,
+                patience: 5,
+                ..args.clone()
+            };
+            compare(&quick, peer, python)
         }
         (None, Some(peer), Some(python)) => compare(&args, peer, python),
         // The parser asks for both.
@@ -101,8 +118,9 @@ fn compare(args: &Args, peer: Peer, python: &Path) -> Result<()> {
 
     let demo = lm_testkit::demo_model().context("no demo model: run `cargo xtask setup`")?;
     let checkpoint = Checkpoint::open(&demo)?;
-    let vocab = checkpoint.spec().vocab_size;
     let demand = Demand::of(checkpoint.spec());
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let maker = Maker::new(&checkpoint, folder.path(), args.quick)?;
     let files = Files {
         demo: &demo,
         python,
@@ -112,21 +130,19 @@ fn compare(args: &Args, peer: Peer, python: &Path) -> Result<()> {
     let before = Peaks::measure()?;
     let mut rows = Vec::with_capacity(cases.len());
     for case in cases {
-        let job = Job {
-            weights: files.find(case.source)?,
+        let weights = files.find(case.source)?;
+        let inputs = maker.make(&case, &weights, args.repeats)?;
+        let jobs = [0, 1].map(|side| Job {
+            weights: weights.clone(),
             dtype: case.dtype,
-            prompt: lm_benches::prompt(case.work.prompt(), vocab),
-            new_tokens: case.work.new_tokens(),
-            rows: case.work.rows(),
-            sampled: case.work == Work::Sample20,
-            top_p: TOP_P,
-            repeats: args.repeats,
+            task: inputs.timed[side].0.clone(),
+            repeats: inputs.repeats,
             started: 0.0,
-        };
-        rows.push(row(case, &job, args, &ours, &theirs)?);
+        });
+        rows.push(row(case, &inputs, &jobs, &demand, args, [&ours, &theirs])?);
     }
     let record = Record {
-        schema: 1,
+        schema: 2,
         date: date(ours::unix_time()? as u64),
         peer,
         machine: Machine::describe()?,
@@ -158,46 +174,71 @@ fn compare(args: &Args, peer: Peer, python: &Path) -> Result<()> {
 }
 
 /// Both sides in turns, so that a slow minute of the machine falls on both.
-fn row(case: Case, job: &Job, args: &Args, ours: &Side, theirs: &Side) -> Result<Row> {
+fn row(
+    case: Case,
+    inputs: &Inputs,
+    [our_job, their_job]: &[Job; 2],
+    demand: &Demand,
+    args: &Args,
+    [ours, theirs]: [&Side; 2],
+) -> Result<Row> {
     let rounds = args.rounds;
     let mut done = Vec::with_capacity(rounds);
     let mut agree = None;
+    let mut same: Option<Agreement> = None;
     for index in 0..rounds {
         eprintln!(
-            "{}, {}, {}: round {} of {rounds}",
-            case.work,
+            "{case}, {}, {}: round {} of {rounds}",
             case.source,
             case.dtype,
             index + 1
         );
         let mut round = Round {
             busy: machine::wait_until_idle(Duration::from_secs(args.patience))?,
-            ours: ours.run(job)?,
-            theirs: theirs.run(job)?,
+            ours: ours.run(our_job)?,
+            theirs: theirs.run(their_job)?,
         };
-        let written =
-            [&mut round.ours, &mut round.theirs].map(|side| std::mem::take(&mut side.tokens));
-        for (side, written) in [("lm-safety", &written[0]), ("the other side", &written[1])] {
-            // llama.cpp's server counts its tokens but does not show them; its script checks the count.
-            let full = written.iter().all(|row| row.len() == job.new_tokens);
-            ensure!(
-                written.is_empty() || (written.len() == job.rows && full),
-                "{side} wrote {:?} tokens a row, not {} rows of {}",
-                written.iter().map(Vec::len).collect::<Vec<_>>(),
-                job.rows,
-                job.new_tokens
-            );
+        let found =
+            [&mut round.ours, &mut round.theirs].map(|side| std::mem::take(&mut side.found));
+        if let Task::Generate(work) = &inputs.whole {
+            for (side, found) in [("lm-safety", &found[0]), ("the other side", &found[1])] {
+                // llama.cpp's server counts its tokens but does not show them; its script checks the count.
+                let full = |row: &Vec<u32>| row.len() == work.new_tokens;
+                let written = &found.tokens;
+                ensure!(
+                    written.is_empty() || (written.len() == work.rows && written.iter().all(full)),
+                    "{side} wrote {:?} tokens a row, not {} rows of {}",
+                    written.iter().map(Vec::len).collect::<Vec<_>>(),
+                    work.rows,
+                    work.new_tokens
+                );
+            }
         }
-        if case.work == Work::Decode && written.iter().all(|rows| !rows.is_empty()) {
-            let [ours, theirs] = written.map(|rows| rows.concat());
-            let same = ours.iter().zip(&theirs).take_while(|(a, b)| a == b).count();
+        let written = [0, 1].map(|side| found[side].tokens.concat());
+        if case.work == Work::Decode && written.iter().all(|tokens| !tokens.is_empty()) {
+            let [ours, theirs] = &written;
+            let same = ours.iter().zip(theirs).take_while(|(a, b)| a == b).count();
             agree = Some(agree.map_or(same, |least: usize| least.min(same)));
         }
+        let [our_found, their_found] = &found;
+        let now = agree::agreement(&our_job.task, our_found, their_found)
+            .with_context(|| format!("{case}: the sides do not compute the same"))?;
+        same = match (same, now) {
+            (Some(before), Some(now)) if before.largest > now.largest => Some(before),
+            (_, now) => now,
+        };
         done.push(round);
     }
     Ok(Row {
         case,
+        passes: inputs.whole.passes(demand, case.dtype),
+        prompts: inputs.whole.prompts(),
+        timed: inputs.timed.each_ref().map(|(task, scale)| Timed {
+            prompts: task.prompts(),
+            scale: *scale,
+        }),
         agree,
+        same,
         rounds: done,
     })
 }
@@ -223,6 +264,7 @@ impl Files<'_> {
             Source::Safetensors => lm_testkit::reference("smollm2-hf")
                 .context("no safetensors copy of the demo model: run `cargo xtask golden smollm2`"),
             Source::GgufF32 => self.converted("F32"),
+            Source::GgufF16 => self.converted("F16"),
             Source::GgufBf16 => self.converted("BF16"),
             Source::GgufQ8 => self.converted("Q8_0"),
         }

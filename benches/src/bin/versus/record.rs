@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use lm_core::Dtype;
 use serde::{Deserialize, Serialize};
 
-use crate::cases::{Case, Demand, Work};
+use crate::agree::Agreement;
+use crate::cases::{Case, Work};
+use crate::demand::{Demand, Pass, least};
 use crate::job::Outcome;
 use crate::machine::{Machine, Peaks};
 use crate::side::Peer;
@@ -34,9 +36,26 @@ pub(crate) struct Record {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) case: Case,
+    /// What the whole work asks of the machine.
+    pub(crate) passes: Vec<Pass>,
+    /// Prompts of the whole work.
+    pub(crate) prompts: usize,
+    /// What was timed of it, ours first.
+    pub(crate) timed: [Timed; 2],
     /// Greedy tokens that agree before the first difference.
     pub(crate) agree: Option<usize>,
+    /// How near the numbers of the two sides are, where they find some.
+    pub(crate) same: Option<Agreement>,
     pub(crate) rounds: Vec<Round>,
+}
+
+/// The part of a work that a side is timed on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Timed {
+    /// Prompts of it.
+    pub(crate) prompts: usize,
+    /// What its seconds are multiplied by.
+    pub(crate) scale: f64,
 }
 
 /// One process of each side, one after the other.
@@ -58,31 +77,33 @@ fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     values.get(values.len().saturating_sub(1) / 2).copied()
 }
 
-/// Seconds of a process: the loading, or the middle repeat.
-fn seconds(work: Work, outcome: &Outcome) -> Option<f64> {
-    match work {
-        Work::Load => Some(outcome.load_s),
-        _ => median(outcome.seconds.iter().copied()),
-    }
-}
+/// A side of a round: ours first.
+type SideOf = fn(&Round) -> &Outcome;
 
 impl Row {
-    fn seconds(&self, side: fn(&Round) -> &Outcome) -> Option<f64> {
-        let work = self.case.work;
-        median(
-            self.rounds
-                .iter()
-                .filter_map(|round| seconds(work, side(round))),
-        )
+    /// Seconds of a process for the whole work: the loading, or the middle repeat.
+    fn of(&self, round: &Round, side: usize) -> Option<f64> {
+        let (outcome, timed) = match side {
+            0 => (&round.ours, &self.timed[0]),
+            _ => (&round.theirs, &self.timed[1]),
+        };
+        let seconds = match self.case.work {
+            Work::Load => Some(outcome.load_s),
+            _ => median(outcome.seconds.iter().copied()),
+        };
+        Some(timed.scale * seconds?)
+    }
+
+    fn seconds(&self, side: usize) -> Option<f64> {
+        median(self.rounds.iter().filter_map(|round| self.of(round, side)))
     }
 
     /// Their seconds over ours: middle, smallest and largest of the rounds.
     fn ratio(&self) -> Option<(f64, f64, f64)> {
-        let work = self.case.work;
         let ratios: Vec<f64> = self
             .rounds
             .iter()
-            .filter_map(|round| Some(seconds(work, &round.theirs)? / seconds(work, &round.ours)?))
+            .filter_map(|round| Some(self.of(round, 1)? / self.of(round, 0)?))
             .collect();
         Some((
             median(ratios.iter().copied())?,
@@ -91,7 +112,39 @@ impl Row {
         ))
     }
 
-    fn peak(&self, side: fn(&Round) -> &Outcome) -> u64 {
+    /// Our time by parts, as shares of the middle repeat; empty where nothing tells.
+    fn parts(&self) -> Vec<String> {
+        let parts = self.rounds.iter().flat_map(|round| {
+            let whole = median(round.ours.seconds.iter().copied());
+            let parts = round.ours.parts.iter();
+            parts.filter_map(move |(name, seconds)| Some((name.clone(), seconds / whole?)))
+        });
+        let mut by_name: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for (name, share) in parts {
+            by_name.entry(name).or_default().push(share);
+        }
+        let shares = by_name.into_iter();
+        shares
+            .filter_map(|(name, shares)| Some(format!("{name} {:.0} %", 100.0 * median(shares)?)))
+            .collect()
+    }
+
+    /// What was timed on fewer prompts than the work has.
+    fn sampled(&self, peer: &str) -> Vec<String> {
+        let sides = ["lm-safety", peer].into_iter().zip(&self.timed);
+        sides
+            .filter(|(_, timed)| timed.prompts < self.prompts)
+            .map(|(side, timed)| {
+                let (all, some) = (self.prompts, timed.prompts);
+                format!(
+                    "{side} was timed on {some} of {all} prompts, × {:.2} by their tokens",
+                    timed.scale
+                )
+            })
+            .collect()
+    }
+
+    fn peak(&self, side: SideOf) -> u64 {
         self.rounds
             .iter()
             .map(|round| side(round).peak)
@@ -136,13 +189,17 @@ impl Record {
         for row in &self.rows {
             self.speed_line(&mut text, row, &peaks);
         }
-        let _ = write!(
-            text,
-            "\n| loading | dtype | weights at this dtype | ours: ready after | anonymous memory | of the weights | \
-             {peer}: ready after | anonymous memory | of the weights |\n\
-             | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
-        );
-        for row in self.rows.iter().filter(|row| row.case.work == Work::Load) {
+        self.notes(&mut text);
+        let loading = || self.rows.iter().filter(|row| row.case.work == Work::Load);
+        if loading().next().is_some() {
+            let _ = write!(
+                text,
+                "\n| loading | dtype | weights at this dtype | ours: ready after | anonymous memory | of the weights | \
+                 {peer}: ready after | anonymous memory | of the weights |\n\
+                 | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+            );
+        }
+        for row in loading() {
             self.memory_line(&mut text, row);
         }
         let rounds = || self.rows.iter().flat_map(|row| &row.rounds);
@@ -168,25 +225,55 @@ impl Record {
         text
     }
 
+    /// What the table cannot say.
+    fn notes(&self, text: &mut String) {
+        let peer = self.peer.name();
+        for row in &self.rows {
+            let mut notes = row.sampled(peer);
+            if let Some(Agreement { numbers, largest }) = row.same {
+                notes.push(format!(
+                    "{numbers} numbers agree, the farthest at {:.0} % of what is allowed",
+                    100.0 * largest
+                ));
+            }
+            let parts = row.parts();
+            if !parts.is_empty() {
+                notes.push(format!("of our time: {}", parts.join(", ")));
+            }
+            if !notes.is_empty() {
+                let _ = write!(text, "\n{}: {}.\n", row.case, notes.join("; "));
+            }
+        }
+        let peak = |work| {
+            let row = self.rows.iter().find(|row| row.case.work == work)?;
+            Some(row.peak(ours))
+        };
+        if let (Some(few), Some(many)) = (peak(Work::Hidden125), peak(Work::Hidden500)) {
+            let _ = write!(
+                text,
+                "\nHidden states: our peak memory is {} with 125 prompts and {} with 500.\n",
+                megabytes(few),
+                megabytes(many)
+            );
+        }
+    }
+
     fn speed_line(&self, text: &mut String, row: &Row, peaks: &Peaks) {
         let case = &row.case;
-        let cell = |seconds: Option<f64>| match (seconds, case.work) {
-            (None, _) => String::new(),
-            (Some(seconds), Work::Load) => format!("{seconds:.2} s"),
-            (Some(seconds), work) => format!("{:.1} tok/s", work.tokens() as f64 / seconds),
+        let cell = |seconds: Option<f64>| {
+            seconds.map_or_else(String::new, |seconds| case.work.speed(seconds))
         };
-        let share = |seconds: Option<f64>| match (self.demand.least(case, peaks), seconds) {
+        let share = |seconds: Option<f64>| match (least(&row.passes, case.dtype, peaks), seconds) {
             (Some(least), Some(seconds)) => format!("{:.0} %", 100.0 * least / seconds),
             _ => "–".to_owned(),
         };
-        let (our, their) = (row.seconds(ours), row.seconds(theirs));
+        let (our, their) = (row.seconds(0), row.seconds(1));
         let ratio = row.ratio().map_or(String::new(), |(middle, low, high)| {
             format!("**{middle:.2}×** ({low:.2}–{high:.2})")
         });
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {ratio} | {} | {} | {} | {} |",
-            case.work,
+            "| {case} | {} | {} | {} | {} | {ratio} | {} | {} | {} | {} |",
             case.source,
             case.dtype,
             cell(our),
@@ -204,7 +291,7 @@ impl Record {
             _ => 2,
         };
         let weights = self.demand.parameters * element;
-        let side = |side: fn(&Round) -> &Outcome| {
+        let side = |side: SideOf| {
             let outcomes = || row.rounds.iter().map(side);
             let ready = median(outcomes().map(|outcome| outcome.ready_s)).unwrap_or(f64::NAN);
             let grown = outcomes()
@@ -262,6 +349,7 @@ pub(crate) fn date(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::works::sweep::Heads;
 
     #[test]
     fn dates_are_those_of_the_calendar() {
@@ -290,12 +378,12 @@ mod tests {
             load_s,
             ready_s: load_s + 1.0,
             seconds: seconds.to_vec(),
-            tokens: Vec::new(),
             anonymous_before: 10_000_000,
             anonymous_ready: 60_000_000,
             peak: 100_000_000,
             threads: 2,
-            versions: BTreeMap::new(),
+            parts: BTreeMap::from([("divergence".to_owned(), 0.32)]),
+            ..Outcome::default()
         }
     }
 
@@ -305,11 +393,16 @@ mod tests {
             work,
             source: crate::cases::Source::Safetensors,
             dtype: Dtype::F32,
+            heads: None,
         };
         let round = |ours, theirs| Round {
             busy: 0.02,
             ours,
             theirs,
+        };
+        let whole = |prompts| Timed {
+            prompts,
+            scale: 1.0,
         };
         let peaks = Peaks {
             read: 1e9,
@@ -317,7 +410,7 @@ mod tests {
             gemm_bf16: 1e12,
         };
         let record = Record {
-            schema: 1,
+            schema: 2,
             date: "2026-11-23".to_owned(),
             peer: Peer::Python,
             machine: Machine {
@@ -332,24 +425,61 @@ mod tests {
                 blocks: 10_000_000,
                 unembedding: 2_500_000,
                 parameters: 12_500_000,
-                attention: 0,
+                ..Demand::default()
             },
             ours: BTreeMap::from([("lm-core".to_owned(), "1".to_owned())]),
             theirs: BTreeMap::from([("torch".to_owned(), "2".to_owned())]),
             rows: vec![
                 Row {
                     case: case(Work::Load),
+                    passes: Vec::new(),
+                    prompts: 0,
+                    timed: [whole(0); 2],
                     agree: None,
+                    same: None,
                     rounds: vec![round(outcome(0.5, &[]), outcome(1.0, &[]))],
                 },
                 Row {
                     case: case(Work::Decode),
+                    passes: vec![Pass {
+                        count: 64.0,
+                        operations: 0.0,
+                        bytes: 5e7,
+                    }],
+                    prompts: 1,
+                    timed: [whole(1); 2],
                     agree: Some(64),
+                    same: None,
                     rounds: vec![
                         round(outcome(0.5, &[6.4, 6.4]), outcome(1.0, &[12.8])),
                         round(outcome(0.5, &[6.4]), outcome(1.0, &[19.2])),
                         round(outcome(0.5, &[6.4]), outcome(1.0, &[6.4])),
                     ],
+                },
+                Row {
+                    case: Case {
+                        heads: Some(Heads::Rows),
+                        ..case(Work::SweepChat)
+                    },
+                    passes: vec![Pass {
+                        count: 1.0,
+                        operations: 8e12,
+                        bytes: 5e7,
+                    }],
+                    prompts: 100,
+                    timed: [
+                        whole(100),
+                        Timed {
+                            prompts: 4,
+                            scale: 25.5,
+                        },
+                    ],
+                    agree: None,
+                    same: Some(Agreement {
+                        numbers: 1_080,
+                        largest: 0.031,
+                    }),
+                    rounds: vec![round(outcome(0.5, &[16.0]), outcome(1.0, &[2.0]))],
                 },
             ],
         };
@@ -360,7 +490,13 @@ mod tests {
         let load = "| load | safetensors F32 | f32 | 0.50 s | 1.00 s | **2.00×** (2.00–2.00) | – | – | 100 MB | 100 MB |";
         let memory =
             "| safetensors F32 | f32 | 50 MB | 1.50 s | 50 MB | 1.00× | 2.00 s | 50 MB | 1.00× |";
-        for line in [decode, load, memory] {
+        // A sample of the other side, scaled; 8 s of arithmetic at the peak.
+        let sweep = "| sweep of all heads, 100 chat prompts (peer: a layer's heads as rows) | safetensors F32 | f32 | 16.00 s | \
+             51.00 s | **3.19×** (3.19–3.19) | 50 % | 16 % | 100 MB | 100 MB |";
+        let note = "sweep of all heads, 100 chat prompts (peer: a layer's heads as rows): transformers was timed on 4 of 100 \
+             prompts, × 25.50 by their tokens; 1080 numbers agree, the farthest at 3 % of what is allowed; of our time: \
+             divergence 2 %.";
+        for line in [decode, load, memory, sweep, note] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
         assert!(

@@ -143,11 +143,7 @@ mod tests {
         Job {
             weights: PathBuf::new(),
             dtype: lm_core::Dtype::F32,
-            prompt: Vec::new(),
-            new_tokens: 0,
-            rows: 1,
-            sampled: false,
-            top_p: 1.0,
+            task: crate::works::Task::Load,
             repeats: 1,
             started: 0.0,
         }
