@@ -1,6 +1,6 @@
 //! PyRIT's files: crafted in their shape, and, where the package is installed, its own.
 
-use lm_assess::data::{DataSet, Field, Format, Item, Layout, OnBadRow, ReadOptions};
+use lm_assess::data::{DataError, DataSet, Field, Format, Item, Layout, OnBadRow, ReadOptions};
 use lm_core::{Conversation, Prompt};
 
 use crate::read;
@@ -120,13 +120,13 @@ fn scored_replies_are_conversations_that_end_in_a_reply() {
 /// PyRIT's own files, from the folder `pyrit/datasets` of an installed package (`pip install pyrit`), named by
 /// `LM_SAFETY_PYRIT_DATASETS`. Nothing of them is printed.
 #[test]
-fn every_seed_file_of_the_package_is_read() {
+fn every_seed_file_of_the_package_is_read() -> Result<(), DataError> {
     let named = std::env::var_os("LM_SAFETY_PYRIT_DATASETS").map(std::path::PathBuf::from);
     let folder = lm_testkit::path_or_skip!(
         named,
         "PyRIT's folder of data sets",
         "`pip install pyrit` brings it and LM_SAFETY_PYRIT_DATASETS names it",
-        ()
+        Ok(())
     );
     let mut folders = vec![folder];
     let (mut files, mut items, mut skipped) = (0, 0, 0);
@@ -149,7 +149,7 @@ fn every_seed_file_of_the_package_is_read() {
                 let options = ReadOptions::new()
                     .format(Format::Yaml)
                     .on_bad_row(OnBadRow::Skip);
-                let data = DataSet::read(&path, &options).expect("a data set");
+                let data = DataSet::read(&path, &options)?;
                 files += 1;
                 items += data.len();
                 skipped += data.origins()[0].skipped;
@@ -163,8 +163,7 @@ fn every_seed_file_of_the_package_is_read() {
                 options = options
                     .column(Field::Prompt, "objective")
                     .layout(Layout::PyritScores);
-                let data = DataSet::read(&path, &options);
-                assert!(data.is_ok(), "{:?}", data.err());
+                DataSet::read(&path, &options)?;
                 files += 1;
             }
         }
@@ -174,4 +173,5 @@ fn every_seed_file_of_the_package_is_read() {
         files >= 60 && items >= 700,
         "{files} files, {items} items, {skipped} skipped"
     );
+    Ok(())
 }
