@@ -27,7 +27,7 @@ fn growth(folder: &std::path::Path, dtype: Dtype) -> f64 {
     let small = tempfile::tempdir().unwrap();
     TinyLlama::default().write(small.path()).unwrap();
     let options = LoadOptions::default().dtype(dtype);
-    let warm = TorchModel::open_with(small.path(), options).unwrap();
+    let warm = TorchModel::open_with(small.path(), options.clone()).unwrap();
     warm.next_logits(&[1, 2, 3]).unwrap();
 
     let before = anonymous();
