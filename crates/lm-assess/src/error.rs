@@ -3,7 +3,11 @@
 /// Everything that can go wrong in this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {}
+pub enum Error {
+    /// An error of a run.
+    #[error(transparent)]
+    Run(#[from] crate::run::RunError),
+}
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

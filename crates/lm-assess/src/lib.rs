@@ -3,6 +3,7 @@
 
 pub mod data;
 mod error;
+pub mod progress;
 pub mod run;
 pub mod stats;
 

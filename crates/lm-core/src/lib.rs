@@ -9,7 +9,7 @@ mod capture_file;
 pub mod chat;
 mod error;
 mod family;
-mod files;
+pub mod files;
 pub mod generate;
 mod heads;
 mod kv_heads;
