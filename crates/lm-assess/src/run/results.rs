@@ -63,13 +63,14 @@ impl Results {
                 Entry::Machine(_) => {}
                 Entry::Done { item, repeat, data } => {
                     let key = (item, repeat);
-                    failed.remove(&key);
-                    if let Some(other) = done.insert(key, data) {
-                        let _: Data = other;
-                        return Err(
-                            "expected each item's repeat once, found one a second time".to_owned()
-                        );
+                    if done.contains_key(&key) {
+                        let (item, repeat) = key;
+                        return Err(format!(
+                            "expected item `{item}`, repeat {repeat} once, found it a second time"
+                        ));
                     }
+                    failed.remove(&key);
+                    done.insert(key, data);
                 }
                 Entry::Failed {
                     item,

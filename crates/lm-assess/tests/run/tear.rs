@@ -212,7 +212,7 @@ fn records_that_make_no_sense_are_named() {
         ),
         (
             r#"{"seq":3,"synced":3,"kind":"done","item":"item-0","repeat":1,"data":1}"#,
-            "once",
+            "expected item `item-0`, repeat 1 once",
         ),
         ("not JSON", "expected ident"),
     ] {
