@@ -7,6 +7,9 @@ pub enum Error {
     /// Something is wrong with data.
     #[error(transparent)]
     Data(#[from] crate::data::DataError),
+    /// An error of a run.
+    #[error(transparent)]
+    Run(#[from] crate::run::RunError),
 }
 
 /// A result of this crate.

@@ -6,8 +6,12 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-/// Writes a file beside `path`, synchronises it and renames it, so that a reader sees the old bytes or the new ones.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a file beside `path`, synchronises it and renames it, so that a reader sees the old bytes or the new ones. Two
+/// writers of one process, or of two machines, must not do so at once.
+///
+/// # Errors
+/// [`Error::Io`]; the file that stood there is then untouched.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let written = (|| {
@@ -22,8 +26,11 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Gives a synchronised file its name, for good.
-pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+/// Gives a synchronised file its name, for good: the folder is synchronised too.
+///
+/// # Errors
+/// What the system says.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     // The rename itself lives in the folder.
     match to.parent() {

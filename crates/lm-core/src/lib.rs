@@ -10,7 +10,7 @@ pub mod chat;
 mod error;
 mod exp;
 mod family;
-mod files;
+pub mod files;
 pub mod generate;
 mod heads;
 mod kv_heads;
