@@ -3,7 +3,11 @@
 /// Everything that can go wrong in this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {}
+pub enum Error {
+    /// Our own data or a stand-in.
+    #[error(transparent)]
+    Mild(#[from] crate::mild::MildError),
+}
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

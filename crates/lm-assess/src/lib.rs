@@ -3,6 +3,7 @@
 
 pub mod data;
 mod error;
+pub mod mild;
 pub mod run;
 pub mod stats;
 
