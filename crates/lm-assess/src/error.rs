@@ -10,6 +10,9 @@ pub enum Error {
     /// An error of a run.
     #[error(transparent)]
     Run(#[from] crate::run::RunError),
+    /// Our own data or a stand-in.
+    #[error(transparent)]
+    Mild(#[from] crate::mild::MildError),
 }
 
 /// A result of this crate.

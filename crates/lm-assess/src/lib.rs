@@ -4,6 +4,7 @@
 pub mod baseline;
 pub mod data;
 mod error;
+pub mod mild;
 pub mod progress;
 pub mod run;
 pub mod stats;
