@@ -79,6 +79,8 @@ pub(super) trait Lanes: Copy {
     }
     /// Asks for memory that will be read soon; any address will do.
     fn prefetch<T>(self, from: *const T);
+    /// The same for memory that will be read somewhat later: into the second cache.
+    fn prefetch_later<T>(self, from: *const T);
 }
 
 /// The processor has AVX-512F, AVX2 and FMA.
@@ -174,6 +176,11 @@ impl Lanes for Avx512 {
     fn prefetch<T>(self, from: *const T) {
         Avx2(()).prefetch(from);
     }
+
+    #[inline(always)]
+    fn prefetch_later<T>(self, from: *const T) {
+        Avx2(()).prefetch_later(from);
+    }
 }
 
 /// The processor has AVX2 and FMA.
@@ -261,6 +268,12 @@ impl Lanes for Avx2 {
         // SAFETY: a hint, which no address makes fail.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
     }
+
+    #[inline(always)]
+    fn prefetch_later<T>(self, from: *const T) {
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+    }
 }
 
 /// Of two bfloat16 numbers read as one `u32`, the second with zeros after it: an `f32`.
@@ -320,5 +333,7 @@ pub(super) mod plain {
         }
 
         fn prefetch<T>(self, _: *const T) {}
+
+        fn prefetch_later<T>(self, _: *const T) {}
     }
 }

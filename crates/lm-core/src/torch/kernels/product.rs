@@ -11,6 +11,9 @@ use std::ops::Range;
 use super::lanes::{Instructions, LANES, Lanes, Work};
 use super::team;
 
+/// Bytes that the memory gives at once.
+const CACHE_LINE: usize = 64;
+
 /// An element type of matrices and results.
 pub(super) trait Element: Copy + Default + Send + Sync {
     /// What the lanes take of a row in one go.
@@ -313,16 +316,100 @@ unsafe fn all_vectors<L: Lanes, T: Element, const R: usize, const M: usize>(
     let parts = count.div_ceil(M);
     for part in 0..parts {
         let at = |part: usize| part * count / parts;
-        let first = at(part);
+        let (first, next) = (at(part), at(part + 1));
+        let place = (row, first);
         // SAFETY: passed on.
         unsafe {
-            match at(part + 1) - first {
-                1 => tile::<L, T, R, 1>(lanes, product, row, first, out),
-                2 if M >= 2 => tile::<L, T, R, 2>(lanes, product, row, first, out),
-                3 if M >= 3 => tile::<L, T, R, 3>(lanes, product, row, first, out),
-                _ if M >= 4 => tile::<L, T, R, 4>(lanes, product, row, first, out),
-                _ => {}
+            if parts == 1 {
+                let ahead = EachRow {
+                    bytes: R * product.width * size_of::<T>(),
+                };
+                part_of::<L, T, R, M>(lanes, product, place, next - first, ahead, out);
+            } else {
+                let ahead = Share::new(product, row + R, R, (part, parts));
+                part_of::<L, T, R, M>(lanes, product, place, next - first, ahead, out);
             }
+        }
+    }
+}
+
+/// `R` rows with `count` vectors, at most `M`.
+///
+/// # Safety
+/// As [`Out::put`].
+#[inline(always)]
+unsafe fn part_of<L: Lanes, T: Element, const R: usize, const M: usize>(
+    lanes: L,
+    product: &Product<'_, T>,
+    place: (usize, usize),
+    count: usize,
+    ahead: impl Ahead,
+    out: Out<T>,
+) {
+    // SAFETY: passed on.
+    unsafe {
+        match count {
+            1 => tile::<L, T, R, 1>(lanes, product, place, ahead, out),
+            2 if M >= 2 => tile::<L, T, R, 2>(lanes, product, place, ahead, out),
+            3 if M >= 3 => tile::<L, T, R, 3>(lanes, product, place, ahead, out),
+            _ if M >= 4 => tile::<L, T, R, 4>(lanes, product, place, ahead, out),
+            _ => {}
+        }
+    }
+}
+
+/// What to ask the memory for while a group of rows is multiplied: the rows that come next. The processor's own guess ends at each
+/// row's end.
+trait Ahead {
+    fn ask<L: Lanes, G, const R: usize>(&mut self, lanes: L, groups: [&G; R]);
+}
+
+/// What stands so many bytes after each row.
+struct EachRow {
+    bytes: usize,
+}
+
+impl Ahead for EachRow {
+    #[inline(always)]
+    fn ask<L: Lanes, G, const R: usize>(&mut self, lanes: L, groups: [&G; R]) {
+        for group in groups {
+            lanes.prefetch(std::ptr::from_ref(group).wrapping_byte_add(self.bytes));
+        }
+    }
+}
+
+/// A part's share of the next rows, so that the memory is as busy in every part: a part that asked for all would wait for all, and
+/// the others would find it idle.
+struct Share {
+    next: *const u8,
+    /// Cache lines to ask for with each group, which is one itself.
+    of_group: usize,
+}
+
+impl Share {
+    #[inline(always)]
+    fn new<T: Element>(
+        product: &Product<'_, T>,
+        first: usize,
+        count: usize,
+        (part, parts): (usize, usize),
+    ) -> Self {
+        let of_group = count.div_ceil(parts);
+        let row = product.width * size_of::<T>();
+        let start = product.matrix.as_ptr().wrapping_byte_add(first * row);
+        Self {
+            next: start.wrapping_byte_add(part * of_group * row).cast(),
+            of_group,
+        }
+    }
+}
+
+impl Ahead for Share {
+    #[inline(always)]
+    fn ask<L: Lanes, G, const R: usize>(&mut self, lanes: L, _: [&G; R]) {
+        for _ in 0..self.of_group {
+            lanes.prefetch_later(self.next);
+            self.next = self.next.wrapping_add(CACHE_LINE);
         }
     }
 }
@@ -339,8 +426,8 @@ unsafe fn all_vectors<L: Lanes, T: Element, const R: usize, const M: usize>(
 unsafe fn tile<L: Lanes, T: Element, const R: usize, const M: usize>(
     lanes: L,
     product: &Product<'_, T>,
-    row: usize,
-    first: usize,
+    (row, first): (usize, usize),
+    mut ahead: impl Ahead,
     out: Out<T>,
 ) {
     let width = product.width;
@@ -360,14 +447,12 @@ unsafe fn tile<L: Lanes, T: Element, const R: usize, const M: usize>(
         let mut own: [&T::Group; R] = [&rows[0][group]; R];
         for r in 0..R {
             own[r] = &rows[r][group];
-            // The next R rows: the processor's own guess ends at each row's end.
-            let next = std::ptr::from_ref(own[r]).wrapping_byte_add(R * width * size_of::<T>());
-            lanes.prefetch(next);
         }
         let mut read: [&[[f32; LANES]]; M] = [&[]; M];
         for m in 0..M {
             read[m] = &vectors[m][group * T::PARTS..][..T::PARTS];
         }
+        ahead.ask(lanes, own);
         T::multiply(lanes, &mut sums, own, read);
     }
     if !width.is_multiple_of(T::GROUP) {
