@@ -1,7 +1,7 @@
 //! `cargo xtask check`: everything a change must pass besides the tests, cheapest first.
 //!
 //! Nothing here needs libtorch: clippy and rustdoc run with all features, and `doc-only` is one of them. They keep to cargo's
-//! check builds, which share nothing with test builds but also cost no C++.
+//! check builds, which share nothing with test builds but also cost no C++. The last step builds lm-core without libtorch.
 
 mod deps;
 mod licence;
@@ -13,6 +13,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
+use crate::bench::counts;
 use crate::host::{self, Host};
 
 /// The feature of our crates that leaves libtorch out of a build that links nothing.
@@ -22,13 +23,14 @@ type Step = fn(&Host) -> Result<()>;
 
 /// Runs all checks and stops at the first that fails.
 pub(crate) fn all(host: &Host) -> Result<()> {
-    let steps: [(&str, Step); 6] = [
+    let steps: [(&str, Step); 7] = [
         ("format", format),
         ("tidy", tidy::run),
         ("dependencies", deps::run),
         ("clippy", clippy),
         ("each feature alone", features),
         ("documentation", documentation),
+        ("instruction counts", counts::check),
     ];
     for (name, step) in steps {
         println!("\n== {name}");
@@ -132,14 +134,7 @@ impl Metadata {
     /// All packages that a build on this machine may use, without asking the network.
     fn read(host: &Host) -> Result<Self> {
         // Without the filter cargo wants the sources of every platform's packages.
-        let rustc = host::output(
-            host.command(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-                .arg("-vV"),
-        )?;
-        let platform = rustc
-            .lines()
-            .find_map(|line| line.strip_prefix("host: "))
-            .context("`rustc -vV` names no host")?;
+        let platform = host.rustc()?.host;
         let text = host::output(host.cargo().args([
             "metadata",
             "--format-version=1",
@@ -147,7 +142,7 @@ impl Metadata {
             "--offline",
             "--all-features",
             "--filter-platform",
-            platform,
+            &platform,
         ]))?;
         serde_json::from_str(&text).context("cannot read what `cargo metadata` printed")
     }
