@@ -83,15 +83,6 @@ pub(crate) fn run(host: &Host, accept: bool, only: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The same as the last step of `cargo xtask check`, which does without where valgrind is not installed.
-pub(crate) fn check(host: &Host) -> Result<()> {
-    if valgrind(host).is_none() {
-        println!("skipped: instruction counts (valgrind is not installed)");
-        return Ok(());
-    }
-    run(host, false, &[])
-}
-
 fn valgrind(host: &Host) -> Option<PathBuf> {
     host.find("valgrind")
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask check`: everything a change must pass besides the tests, cheapest first.
 //!
 //! Nothing here needs libtorch: clippy and rustdoc run with all features, and `doc-only` is one of them. They keep to cargo's
-//! check builds, which share nothing with test builds but also cost no C++. The last step builds lm-core without libtorch.
+//! check builds, which share nothing with test builds but also cost no C++.
 
 mod deps;
 mod licence;
@@ -13,7 +13,6 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use crate::bench::counts;
 use crate::host::{self, Host};
 
 /// The feature of our crates that leaves libtorch out of a build that links nothing.
@@ -23,14 +22,13 @@ type Step = fn(&Host) -> Result<()>;
 
 /// Runs all checks and stops at the first that fails.
 pub(crate) fn all(host: &Host) -> Result<()> {
-    let steps: [(&str, Step); 7] = [
+    let steps: [(&str, Step); 6] = [
         ("format", format),
         ("tidy", tidy::run),
         ("dependencies", deps::run),
         ("clippy", clippy),
         ("each feature alone", features),
         ("documentation", documentation),
-        ("instruction counts", counts::check),
     ];
     for (name, step) in steps {
         println!("\n== {name}");
