@@ -8,6 +8,15 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::cache::Cache;
 
+/// The compiler, as it calls itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Rustc {
+    /// Name, version, commit and date.
+    pub(crate) version: String,
+    /// The platform it runs on and builds for.
+    pub(crate) host: String,
+}
+
 /// What the environment says, read once. Tests build their own.
 #[derive(Clone, Debug)]
 pub(crate) struct Host {
@@ -82,6 +91,17 @@ impl Host {
         let mut command = Command::new(program);
         command.env("PATH", &self.path).current_dir(&self.root);
         command
+    }
+
+    /// The compiler that cargo uses.
+    pub(crate) fn rustc(&self) -> Result<Rustc> {
+        let program = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let text = output(self.command(program).arg("-vV"))?;
+        let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+        Ok(Rustc {
+            version: text.lines().next().unwrap_or_default().to_owned(),
+            host: host.context("`rustc -vV` names no host")?.to_owned(),
+        })
     }
 
     /// Cargo, in the workspace's root.

@@ -12,7 +12,7 @@
 //! | `check` | what a change must pass besides the tests | [`check`] |
 //! | `tidy` | the rules no general tool knows | [`check::tidy`] |
 //! | `golden` | regenerates or compares the reference files | [`golden`] |
-//! | `bench` | measures, alone or against a peer | [`mod@bench`] |
+//! | `bench` | measures, alone or against a peer, or counts instructions | [`mod@bench`] |
 #![forbid(unsafe_code)]
 #![allow(
     clippy::print_stdout,
@@ -93,11 +93,20 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Run the benches, or measure against a peer in the same run.
+    /// Run the benches, measure against a peer in the same run, or compare instruction counts.
     Bench {
         /// The peer to set up and measure against.
         #[arg(long, value_enum)]
         vs: Option<bench::Peer>,
+        /// Count instructions of the pure-Rust works and compare them with those recorded; needs valgrind, not libtorch.
+        #[arg(long, conflicts_with_all = ["vs", "args"])]
+        counts: bool,
+        /// Record the counts that are found.
+        #[arg(long, requires = "counts")]
+        accept: bool,
+        /// Count only this case; may be given several times.
+        #[arg(long, requires = "counts", value_name = "NAME")]
+        only: Vec<String>,
         /// Given to the benches, or to the comparison, as they are.
         #[arg(last = true)]
         args: Vec<OsString>,
@@ -139,7 +148,13 @@ fn run(command: Command) -> Result<()> {
         Command::Check => check::all(&host),
         Command::Tidy => check::tidy::run(&host),
         Command::Golden { cases, check } => golden::run(&host, &cases, check),
-        Command::Bench { vs, args } => bench::run(&host, vs, &args),
+        Command::Bench {
+            counts: true,
+            accept,
+            only,
+            ..
+        } => bench::counts::run(&host, accept, &only),
+        Command::Bench { vs, args, .. } => bench::run(&host, vs, &args),
     }
 }
 

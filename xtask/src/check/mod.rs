@@ -132,14 +132,7 @@ impl Metadata {
     /// All packages that a build on this machine may use, without asking the network.
     fn read(host: &Host) -> Result<Self> {
         // Without the filter cargo wants the sources of every platform's packages.
-        let rustc = host::output(
-            host.command(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-                .arg("-vV"),
-        )?;
-        let platform = rustc
-            .lines()
-            .find_map(|line| line.strip_prefix("host: "))
-            .context("`rustc -vV` names no host")?;
+        let platform = host.rustc()?.host;
         let text = host::output(host.cargo().args([
             "metadata",
             "--format-version=1",
@@ -147,7 +140,7 @@ impl Metadata {
             "--offline",
             "--all-features",
             "--filter-platform",
-            platform,
+            &platform,
         ]))?;
         serde_json::from_str(&text).context("cannot read what `cargo metadata` printed")
     }

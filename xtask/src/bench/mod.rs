@@ -1,4 +1,8 @@
-//! `cargo xtask bench`: our benches, or a comparison with a peer that runs on the same machine in the same minutes.
+//! `cargo xtask bench`: our benches, a comparison with a peer that runs on the same machine in the same minutes, or counts of
+//! instructions, which no other program on the machine disturbs.
+
+pub(crate) mod counts;
+mod record;
 
 use std::ffi::OsString;
 
