@@ -216,7 +216,7 @@ def pairs() -> None:
         case("mcnemar", "statsmodels mcnemar(exact); mid-p by its definition and scipy binom",
              {"first_only": f, "second_only": g}, {"p_value": p, "mid_p_value": mid})
     for table in [(36, 12, 2, 0), (43, 0, 1, 0), (0, 5, 3, 40), (20, 10, 5, 15), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 4, 0),
-                  (10, 0, 0, 12), (212, 144, 256, 707), (2, 1, 1, 2), (30, 4, 9, 0)]:
+                  (10, 0, 0, 12), (212, 144, 256, 707), (2, 1, 1, 2), (30, 4, 9, 0), (1, 1, 7, 12)]:
         for method, function, level in [("newcombe", newcombe_paired, 0.95), ("tango", tango, 0.95), ("tango", tango, 0.9)]:
             low, high = function(*table, level)
             case("paired_difference", f"mpmath: {method} by definition",
@@ -326,6 +326,11 @@ def agreement() -> None:
             case("kappa", "statsmodels cohens_kappa, equal to scikit-learn's", {"table": table, "weights": weights},
                  {"estimate": found.kappa, "standard_error": math.sqrt(max(found.var_kappa, 0.0)), "low": found.kappa_low,
                   "high": found.kappa_upp})
+    words = [["yes", "no", "unclear"][number] for number in rng.integers(0, 3, 30)]
+    other = [word if rng.uniform() < 0.6 else "no" for word in words]
+    for first, second in [(words, other), (["a", "a", "b"], ["a", "c", "b"])]:
+        case("cohen_kappa", "scikit-learn cohen_kappa_score", {"first": first, "second": second},
+             {"estimate": metrics.cohen_kappa_score(first, second)})
     fleiss_1971 = [
         [0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1], [7, 7, 0, 0, 0],
         [3, 2, 6, 3, 0], [2, 5, 3, 2, 2], [6, 5, 2, 1, 0], [0, 2, 2, 3, 7],
@@ -407,6 +412,11 @@ def areas() -> None:
     labels, chosen = [int(x) for x in rng.integers(0, 4, 40)], [int(x) for x in rng.integers(0, 4, 40)]
     case("confusion", "scikit-learn confusion_matrix", {"truth": labels, "decided": chosen},
          {"counts": metrics.confusion_matrix(labels, chosen), "accuracy": metrics.accuracy_score(labels, chosen)})
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(labels, chosen)
+    for index, label in enumerate(sorted({*labels, *chosen})):
+        case("against_others", "scikit-learn precision_recall_fscore_support",
+             {"truth": labels, "decided": chosen, "label": label},
+             {"precision": precision[index], "recall": recall[index], "f1": f1[index]})
 
 
 # ------------------------------------------------------------------------------------------------ survival
@@ -439,8 +449,12 @@ def survival() -> None:
                 if t in errors:
                     step["standard_error"] = errors[t]
             steps.append(step)
+        expected = {"steps": steps}
+        if min(abs(step["survival"] - 0.5) for step in steps) > 1e-9:  # at exactly a half statsmodels takes the next time
+            median = right.quantile(0.5)
+            expected["median"] = None if math.isnan(median) else median
         case("kaplan_meier", "scipy ecdf(CensoredData), log-log; errors by statsmodels SurvfuncRight",
-             {"times": times, "event": event, "level": 0.95}, {"steps": steps})
+             {"times": times, "event": event, "level": 0.95}, expected)
     third = ([float(t) for t in np.round(rng.exponential(9, 25), 0)], [int(e) for e in rng.uniform(size=25) < 0.6])
     for chosen in [(freireich, control), (freireich, control, made), (made, third), (freireich, control, made, third)]:
         times = np.concatenate([times for times, _ in chosen])
@@ -499,6 +513,8 @@ def order() -> None:
         found = stats.mannwhitneyu(x, y, alternative="two-sided", method=method, use_continuity=True)
         case("mann_whitney", f"scipy mannwhitneyu({method})", {"x": x, "y": y},
              {"u": found.statistic, "p_value": found.pvalue, "exact": method == "exact"})
+    for values in [[3.0, 1.0, 3.0, -2.0, 3.0, 1.0], [5.0], list(rng.normal(size=7))]:
+        case("ranks", "scipy rankdata", {"values": values}, {"ranks": stats.rankdata(values)})
     n = 40
     base = rng.normal(size=n)
     pairs = [

@@ -1,9 +1,10 @@
 //! What has no denominator, and what is refused.
 
 use lm_assess::stats::{
-    Alternative, BootstrapOptions, Decisions, Design, PermutationOptions, auroc, bca_interval,
-    bootstrap, clopper_pearson, cohen_kappa, gini, kaplan_meier, kendall, mann_whitney,
-    rank_biased_overlap, replicates, spearman, two_sample_permutation, wilson,
+    Alternative, BootstrapOptions, Decisions, Design, PairedMethod, Pairs, PermutationOptions,
+    auroc, bca_interval, bootstrap, clopper_pearson, cohen_kappa, gini, kaplan_meier, kendall,
+    mann_whitney, mcnemar, paired_difference, rank_biased_overlap, replicates, spearman,
+    two_sample_permutation, wilson,
 };
 
 #[test]
@@ -68,6 +69,31 @@ fn replicates_do_not_depend_on_how_they_are_shared_out() {
         let drawn = strata.draw(0, replicate);
         let of_first = drawn.iter().filter(|&&item| item == 0 || item == 2).count();
         assert_eq!((drawn.len(), of_first), (5, 2));
+    }
+}
+
+/// Airway hyper-responsiveness before and after a transplantation: 1 child with it at both times, 1 and 7 at one, 12 at neither.
+/// Fagerland, Lydersen and Laake, "Recommended tests and confidence intervals for paired binomial proportions", 2014.
+#[test]
+fn a_published_example_of_pairs_is_met() {
+    let pairs = Pairs {
+        both: 1,
+        first_only: 1,
+        second_only: 7,
+        neither: 12,
+    };
+    let digits = |value: f64| (value * 1000.0).round() / 1000.0;
+    let test = mcnemar(&pairs);
+    assert_eq!(
+        (digits(test.p_value), digits(test.mid_p_value)),
+        (0.07, 0.039)
+    );
+    for (method, ends) in [
+        (PairedMethod::Tango, (-0.517, -0.026)),
+        (PairedMethod::Newcombe, (-0.507, -0.026)),
+    ] {
+        let found = paired_difference(&pairs, method, 0.95).unwrap().unwrap();
+        assert_eq!((digits(found.low), digits(found.high)), ends, "{method:?}");
     }
 }
 

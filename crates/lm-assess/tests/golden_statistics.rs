@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use lm_assess::stats::{
     Alternative, ConfusionMatrix, Decisions, Estimate, JudgeValidation, KappaWeights, PairedMethod,
     Pairs, PermutationOptions, auroc, bca_interval, benjamini_hochberg, clopper_pearson,
-    corrected_rate, delong_test, difference, fleiss_kappa, gini, holm, kaplan_meier,
+    cohen_kappa, corrected_rate, delong_test, difference, fleiss_kappa, gini, holm, kaplan_meier,
     kappa_of_table, kendall, krippendorff_alpha, log_rank, mann_whitney, mcnemar,
-    paired_difference, paired_permutation, percentile_interval, rank_biased_overlap, roc_curve,
-    spearman, two_sample_permutation, wilson,
+    paired_difference, paired_permutation, percentile_interval, rank_biased_overlap, ranks,
+    roc_curve, spearman, two_sample_permutation, wilson,
 };
 use lm_testkit::golden_folder;
 use serde::Deserialize;
@@ -171,6 +171,11 @@ fn ours(case: &Case) -> Option<Value> {
             let table: Vec<Vec<u64>> = case.get("table");
             json!(kappa_of_table(&table, weights, 0.95).unwrap())
         }
+        "cohen_kappa" => {
+            let (first, second): (Vec<String>, Vec<String>) =
+                (case.get("first"), case.get("second"));
+            json!(cohen_kappa(&first, &second, 0.95).unwrap())
+        }
         "fleiss_kappa" => {
             json!(fleiss_kappa(&case.get::<Vec<Vec<u64>>>("counts")).unwrap())
         }
@@ -206,6 +211,13 @@ fn ours(case: &Case) -> Option<Value> {
             let found = ConfusionMatrix::from_outcomes(&truth, &decided).unwrap();
             json!({ "counts": found.counts, "accuracy": found.accuracy() })
         }
+        "against_others" => {
+            let (truth, decided): (Vec<u8>, Vec<u8>) = (case.get("truth"), case.get("decided"));
+            let found = ConfusionMatrix::from_outcomes(&truth, &decided).unwrap();
+            let index = found.labels.binary_search(&case.get("label")).unwrap();
+            let found = found.against_others(index).unwrap();
+            json!({ "precision": found.precision(), "recall": found.recall(), "f1": found.f1() })
+        }
         "kaplan_meier" => {
             json!(kaplan_meier(&case.floats("times"), &case.flags("event"), level()).unwrap())
         }
@@ -224,6 +236,7 @@ fn ours(case: &Case) -> Option<Value> {
         "mann_whitney" => json!(mann_whitney(&case.floats("x"), &case.floats("y")).unwrap()),
         "kendall" => json!(kendall(&case.floats("x"), &case.floats("y")).unwrap()),
         "spearman" => json!(spearman(&case.floats("x"), &case.floats("y")).unwrap()),
+        "ranks" => json!({ "ranks": ranks(&case.floats("values")).unwrap() }),
         "gini" => json!({ "value": gini(&case.floats("values")).unwrap() }),
         "rank_biased_overlap" => {
             let (first, second): (Vec<String>, Vec<String>) =
@@ -263,7 +276,7 @@ fn every_reference_value_is_met() {
     }
     assert!(all.wrong.is_empty(), "{}", all.wrong.join("\n"));
     let compared = all.compared;
-    assert_eq!(compared.len(), 27, "{compared:?}");
+    assert_eq!(compared.len(), 30, "{compared:?}");
     let values: usize = compared.values().sum();
     assert!(values >= 1_500, "{values} values: {compared:?}");
 }
