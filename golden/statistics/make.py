@@ -144,7 +144,8 @@ def rates() -> None:
             low, high = proportion_confint(k, n, alpha=1 - level, method=method)
             case(function, f"statsmodels proportion_confint({method})", {"k": k, "n": n, "level": level},
                  {"estimate": k / n, "low": low, "high": high})
-    for k, n in [(0, 1_000_000), (1, 1_000_000), (500_000, 1_000_000), (999_999, 1_000_000), (37, 100_000)]:
+    for k, n in [(0, 1_000_000), (1, 1_000_000), (500_000, 1_000_000), (999_999, 1_000_000), (37, 100_000), (1, 10**10),
+                 (20, 10**12), (10**12 - 3, 10**12), (400_000, 10**9)]:
         low, high = exact_limits(k, n, 0.95)
         case("clopper_pearson", "mpmath", {"k": k, "n": n, "level": 0.95}, {"estimate": k / n, "low": low, "high": high})
     for k1, n1, k2, n2, level in [

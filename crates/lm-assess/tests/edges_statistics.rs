@@ -1,9 +1,10 @@
 //! What has no denominator, and what is refused.
 
 use lm_assess::stats::{
-    Alternative, BootstrapOptions, Decisions, Design, PairedMethod, Pairs, PermutationOptions,
-    auroc, bca_interval, bootstrap, clopper_pearson, cohen_kappa, gini, kaplan_meier, kendall,
-    mann_whitney, mcnemar, paired_difference, rank_biased_overlap, replicates, spearman,
+    Alternative, BootstrapOptions, Decisions, Design, KappaWeights, PairedMethod, Pairs,
+    PermutationOptions, auroc, bca_interval, bootstrap, clopper_pearson, cohen_kappa, fleiss_kappa,
+    gini, kaplan_meier, kappa_of_table, kendall, mann_whitney, mcnemar, paired_difference,
+    paired_permutation, percentile_interval, rank_biased_overlap, replicates, spearman,
     two_sample_permutation, wilson,
 };
 
@@ -51,6 +52,54 @@ fn what_is_refused_is_named() {
         Err("`positive`: expected 1 elements, as `scores` has, found 2".to_owned())
     );
     assert!(rank_biased_overlap(&["a", "a"], &["b"], 0.9).is_err());
+    assert_eq!(
+        clopper_pearson(1, u64::MAX, 0.95).map_err(message),
+        Err("`trials`: expected at most 1000000000000, found 18446744073709551615".to_owned())
+    );
+    let many = Pairs {
+        both: u64::MAX,
+        neither: 1,
+        ..Pairs::default()
+    };
+    assert!(paired_difference(&many, PairedMethod::Tango, 0.95).is_err());
+    assert!(kappa_of_table(&[vec![u64::MAX, 1], vec![1, 1]], KappaWeights::Equal, 0.95).is_err());
+    assert!(fleiss_kappa(&[vec![u64::MAX, u64::MAX], vec![u64::MAX, 3]]).is_err());
+    let options = PermutationOptions::default();
+    assert!(two_sample_permutation(&[1e308, 1e308], &[-1e308], &options).is_err());
+    assert!(paired_permutation(&[8e307; 3], &[-8e307; 3], &options).is_err());
+    let not_a_number = bootstrap(&Design::items(2), &BootstrapOptions::default(), |_| {
+        Some(f64::NAN)
+    });
+    assert_eq!(
+        not_a_number.map_err(message),
+        Err("`estimate`: expected a finite number, found NaN".to_owned())
+    );
+}
+
+/// Counts and numbers at the end of their types give what they would in the middle.
+#[test]
+fn huge_and_tiny_values_do_not_overflow() {
+    let rate = wilson(u64::MAX, u64::MAX, 0.95).unwrap().unwrap();
+    assert!(0.999_999 < rate.low && rate.high == 1.0, "{rate:?}");
+    let many = mcnemar(&Pairs {
+        first_only: u64::MAX,
+        second_only: u64::MAX - 10,
+        ..Pairs::default()
+    });
+    assert!(many.p_value > 0.999_999, "{many:?}");
+    assert_eq!(gini(&[5e-324, 1.7e308]), Ok(Some(0.5)));
+    let overlap = rank_biased_overlap(&["a", "b"], &["a", "c"], 5e-324);
+    assert_eq!(overlap.unwrap().map(|found| found.estimate), Some(1.0));
+    for unit in [1e-300, 1.0, 1e300] {
+        let [replicates, jackknife] =
+            [[-1.0, 1.0, 2.0], [1.0, 2.0, 0.0]].map(|values| values.map(|value| value * unit));
+        let (low, high) = bca_interval(0.0, &replicates, &jackknife, 0.95)
+            .unwrap()
+            .unwrap();
+        assert!((low / unit + 1.0).abs() < 0.1 && (high / unit - 2.0).abs() < 0.5);
+    }
+    let wide = percentile_interval(&[-1.7e308, 1.7e308], 0.5).unwrap();
+    assert!(wide.is_some_and(|(low, high)| low == -high && high < 1e308));
 }
 
 #[test]

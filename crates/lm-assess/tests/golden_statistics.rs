@@ -15,7 +15,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Relative to the expected value, or absolute where that is below 1e-2: a small limit may be a difference of larger numbers.
+/// Relative to the expected value, or for most functions to 1e-2 where that is larger: a small limit may be a difference of larger
+/// numbers.
 const TOLERANCE: f64 = 1e-10;
 
 #[derive(Deserialize)]
@@ -81,7 +82,11 @@ impl Comparison {
                 *self.compared.entry(function.to_owned()).or_insert(0) += 1;
                 let (found, expected) = (found.as_f64().unwrap(), expected.as_f64().unwrap());
                 // A NaN would be null in JSON and end below.
-                (found - expected).abs() > TOLERANCE * expected.abs().max(1e-2)
+                let least = match function {
+                    "clopper_pearson" | "wilson" | "mcnemar" | "holm" => 0.0,
+                    _ => 1e-2,
+                };
+                (found - expected).abs() > TOLERANCE * expected.abs().max(least)
             }
             _ => found != expected,
         };

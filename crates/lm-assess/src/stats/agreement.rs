@@ -74,7 +74,7 @@ pub fn cohen_kappa<T: Ord>(first: &[T], second: &[T], level: f64) -> Result<Opti
 /// Cohen, "Weighted kappa", 1968; Fleiss, Cohen and Everitt, "Large sample standard errors of kappa and weighted kappa", 1969.
 ///
 /// # Errors
-/// A table that is not square; a level outside (0, 1).
+/// A table that is not square or has more than 2⁶⁴ - 1 items; a level outside (0, 1).
 pub fn kappa_of_table(
     table: &[Vec<u64>],
     weights: KappaWeights,
@@ -94,7 +94,8 @@ pub fn kappa_of_table(
     let n = table
         .iter()
         .flatten()
-        .fold(0_u64, |sum, &count| sum.saturating_add(count));
+        .try_fold(0_u64, |sum, &count| sum.checked_add(count))
+        .ok_or_else(|| StatsError::argument("table", "at most 2⁶⁴ - 1 items", "more"))?;
     if n == 0 {
         return Ok(None);
     }
@@ -178,10 +179,7 @@ pub fn fleiss_kappa(counts: &[Vec<u64>]) -> Result<Option<PanelAgreement>> {
     let Some(head) = counts.first() else {
         return Ok(None);
     };
-    let total = |row: &[u64]| {
-        row.iter()
-            .fold(0_u64, |sum, &count| sum.saturating_add(count))
-    };
+    let total = |row: &[u64]| row.iter().map(|&count| u128::from(count)).sum::<u128>();
     let raters = total(head);
     if raters < 2 {
         return Err(StatsError::argument(

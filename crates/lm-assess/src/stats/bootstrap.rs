@@ -183,7 +183,7 @@ pub fn bootstrap(
     let defined: Vec<f64> = drawn.iter().copied().flatten().collect();
     let interval = match options.method {
         BootstrapMethod::Percentile => {
-            check::finite("statistic", &[estimate])?;
+            check::number("statistic", estimate)?;
             percentile_interval(&defined, options.level)?
         }
         BootstrapMethod::Bca => {
@@ -258,7 +258,7 @@ pub fn bca_interval(
     level: f64,
 ) -> Result<Option<(f64, f64)>> {
     let z = check::deviate(level)?;
-    check::finite("estimate", &[estimate])?;
+    check::number("estimate", estimate)?;
     check::finite("replicates", replicates)?;
     check::finite("jackknife", jackknife)?;
     if replicates.is_empty() || jackknife.is_empty() {
@@ -286,6 +286,8 @@ pub fn bca_interval(
 }
 
 fn acceleration(jackknife: &[f64]) -> f64 {
+    // It has no unit; without one, no power overflows.
+    let (_, jackknife) = in_units_of_the_largest(jackknife);
     let mean = jackknife.iter().sum::<f64>() / jackknife.len() as f64;
     let spread = |power| {
         jackknife
@@ -304,6 +306,13 @@ fn acceleration(jackknife: &[f64]) -> f64 {
     spread(3) / (6.0 * spread(2).powf(1.5))
 }
 
+/// The largest size among the values, or 1 for zeros only, and the values divided by it.
+fn in_units_of_the_largest(values: &[f64]) -> (f64, Vec<f64>) {
+    let largest = values.iter().fold(0.0_f64, |most, v| most.max(v.abs()));
+    let unit = if largest > 0.0 { largest } else { 1.0 };
+    (unit, values.iter().map(|value| value / unit).collect())
+}
+
 fn sorted(values: &[f64]) -> Vec<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -315,12 +324,18 @@ fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
     let position = sorted.len().checked_sub(1)? as f64 * p;
     let below = sorted.get(position.floor() as usize)?;
     let above = sorted.get(position.ceil() as usize)?;
-    Some(below + (above - below) * position.fract())
+    let (gap, share) = (above - below, position.fract());
+    Some(if gap.is_finite() {
+        below + gap * share
+    } else {
+        below * (1.0 - share) + above * share
+    })
 }
 
 fn standard_deviation(values: &[f64]) -> Option<f64> {
+    let (unit, values) = in_units_of_the_largest(values);
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt())
+    (values.len() > 1).then(|| unit * (squares / (n - 1.0)).sqrt())
 }

@@ -33,6 +33,15 @@ pub(super) fn finite(name: &str, values: &[f64]) -> Result<()> {
     each(name, values, "a finite number", f64::is_finite)
 }
 
+/// A number, neither NaN nor infinite.
+pub(super) fn number(name: &str, value: f64) -> Result<()> {
+    if value.is_finite() {
+        Ok(())
+    } else {
+        Err(StatsError::argument(name, "a finite number", value))
+    }
+}
+
 /// Every value passes `fits`.
 pub(super) fn each(
     name: &str,

@@ -129,12 +129,13 @@ impl<T: Ord + Clone> ConfusionMatrix<T> {
         self.labels.get(index)?;
         for (row, counts) in self.counts.iter().enumerate() {
             for (column, &count) in counts.iter().enumerate() {
-                *match (row == index, column == index) {
+                let cell = match (row == index, column == index) {
                     (true, true) => &mut decisions.true_positives,
                     (false, true) => &mut decisions.false_positives,
                     (true, false) => &mut decisions.false_negatives,
                     (false, false) => &mut decisions.true_negatives,
-                } += count;
+                };
+                *cell = cell.saturating_add(count);
             }
         }
         Some(decisions)

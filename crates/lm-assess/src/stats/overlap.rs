@@ -59,21 +59,21 @@ pub fn rank_biased_overlap<T: Ord>(
     };
     let (x_l, x_s) = (at(l), at(s));
     let (long_depth, short_depth) = (l as f64, s as f64);
-    let power = |depth: usize| p.powf(depth as f64);
+    // p to the depth less one, so that nothing is divided by a tiny p.
+    let weight = |depth: usize| p.powf(depth as f64 - 1.0);
 
     let (mut seen, mut beyond, mut certain) = (0.0, 0.0, 0.0);
     for depth in 1..=l {
         let d = depth as f64;
-        seen += at(depth) / d * power(depth);
-        certain += (at(depth) - x_l) / d * power(depth);
+        seen += at(depth) / d * weight(depth);
+        certain += (at(depth) - x_l) / d * weight(depth);
         if depth > s {
-            beyond += x_s * (d - short_depth) / (short_depth * d) * power(depth);
+            beyond += x_s * (d - short_depth) / (short_depth * d) * weight(depth);
         }
     }
-    let scale = (1.0 - p) / p;
-    let tail = ((x_l - x_s) / long_depth + x_s / short_depth) * power(l);
-    let estimate = scale * (seen + beyond) + tail;
-    let low = scale * (certain - x_l * (-p).ln_1p());
+    let tail = ((x_l - x_s) / long_depth + x_s / short_depth) * p * weight(l);
+    let estimate = (1.0 - p) * (seen + beyond) + tail;
+    let low = (1.0 - p) * (certain - x_l * (-p).ln_1p() / p);
 
     // At best, each member that a list still gets is one that the other has already, until all are shared at depth `full`.
     let full = l + s - x_l as usize;
@@ -81,9 +81,9 @@ pub fn rank_biased_overlap<T: Ord>(
     for depth in 1..full {
         let known = at(depth.min(l));
         let added = depth.saturating_sub(s) + depth.saturating_sub(l);
-        most += (known + added as f64) / depth as f64 * power(depth);
+        most += (known + added as f64) / depth as f64 * weight(depth);
     }
-    let high = scale * most + power(full - 1);
+    let high = (1.0 - p) * most + weight(full);
     Ok(Some(RankBiasedOverlap {
         estimate: estimate.clamp(0.0, 1.0),
         low: low.clamp(0.0, 1.0),
@@ -143,8 +143,8 @@ pub fn gini(values: &[f64]) -> Result<Option<f64>> {
     let total: f64 = sorted.iter().sum();
     let weighted: f64 = sorted
         .iter()
-        .zip(1..)
-        .map(|(value, rank)| (2.0 * f64::from(rank) - n - 1.0) * value)
+        .enumerate()
+        .map(|(index, value)| (2.0 * index as f64 - n + 1.0) * value)
         .sum();
     Ok(Some(weighted / (n * total)))
 }

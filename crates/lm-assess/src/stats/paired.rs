@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::check;
-use super::error::Result;
+use super::error::{Result, StatsError};
 use super::proportions::{Estimate, score_limits};
-use super::special::{binomial_cdf, fair_binomial_pmf};
+use super::special::{fair_binomial_cdf, fair_binomial_pmf};
 
 /// Pairs by their two outcomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -39,11 +39,11 @@ impl Pairs {
         Ok(pairs)
     }
 
-    /// All pairs.
-    pub fn n(&self) -> u64 {
+    /// All pairs; `None` for more than a `u64` can count.
+    pub fn n(&self) -> Option<u64> {
         [self.first_only, self.second_only, self.neither]
             .iter()
-            .fold(self.both, |sum, &count| sum.saturating_add(count))
+            .try_fold(self.both, |sum, &count| sum.checked_add(count))
     }
 }
 
@@ -73,12 +73,12 @@ pub struct McNemar {
 pub fn mcnemar(pairs: &Pairs) -> McNemar {
     let (first_only, second_only) = (pairs.first_only, pairs.second_only);
     let fewer = first_only.min(second_only);
-    let n = first_only.saturating_add(second_only);
-    let at = fair_binomial_pmf(fewer, n);
+    let (fewer, more) = (fewer as f64, first_only.max(second_only) as f64);
+    let at = fair_binomial_pmf(fewer, more);
     let (p_value, mid_p_value) = if first_only == second_only {
         (1.0, 1.0 - at / 2.0)
     } else {
-        let p = (2.0 * binomial_cdf(fewer, n, 0.5)).min(1.0);
+        let p = (2.0 * fair_binomial_cdf(fewer, more)).min(1.0);
         (p, p - at)
     };
     McNemar {
@@ -104,21 +104,23 @@ pub enum PairedMethod {
 /// Rate under the first condition less that under the second, of the same items; `None` for no pairs.
 ///
 /// # Errors
-/// A level outside (0, 1).
+/// More than 2⁶⁴ - 1 pairs; a level outside (0, 1).
 pub fn paired_difference(
     pairs: &Pairs,
     method: PairedMethod,
     level: f64,
 ) -> Result<Option<Estimate>> {
     let z = check::deviate(level)?;
-    let n = pairs.n();
+    let n = pairs.n().ok_or_else(|| {
+        StatsError::argument("pairs", "at most 2⁶⁴ - 1 in all", format!("{pairs:?}"))
+    })?;
     if n == 0 {
         return Ok(None);
     }
     let estimate = (pairs.first_only as f64 - pairs.second_only as f64) / n as f64;
     let (low, high) = match method {
-        PairedMethod::Tango => (tango_limit(pairs, -z), tango_limit(pairs, z)),
-        PairedMethod::Newcombe => newcombe(pairs, z),
+        PairedMethod::Tango => (tango_limit(pairs, n, -z), tango_limit(pairs, n, z)),
+        PairedMethod::Newcombe => newcombe(pairs, n, z),
     };
     Ok(Some(Estimate {
         estimate,
@@ -129,11 +131,10 @@ pub fn paired_difference(
     }))
 }
 
-fn newcombe(pairs: &Pairs, z: f64) -> (f64, f64) {
-    let n = pairs.n();
+fn newcombe(pairs: &Pairs, n: u64, z: f64) -> (f64, f64) {
     let yes = [
-        pairs.both.saturating_add(pairs.first_only),
-        pairs.both.saturating_add(pairs.second_only),
+        pairs.both + pairs.first_only,
+        pairs.both + pairs.second_only,
     ];
     let [(l1, u1), (l2, u2)] = yes.map(|yes| score_limits(yes, n, z));
     let [p1, p2] = yes.map(|yes| yes as f64 / n as f64);
@@ -160,8 +161,8 @@ fn newcombe(pairs: &Pairs, z: f64) -> (f64, f64) {
 }
 
 /// The difference δ at which the score statistic is -`z`: it falls as δ grows, from +∞ at -1 to -∞ at 1.
-fn tango_limit(pairs: &Pairs, z: f64) -> f64 {
-    let n = pairs.n() as f64;
+fn tango_limit(pairs: &Pairs, n: u64, z: f64) -> f64 {
+    let n = n as f64;
     let (b, c) = (pairs.first_only as f64, pairs.second_only as f64);
     let statistic = |delta: f64| {
         // The likeliest P(second only) at this difference is the larger root of 2n q² + v q - c δ (1 - δ).

@@ -119,7 +119,7 @@ impl Count {
 /// p-values should never be zero", 2010). Two-sided: differences at least as large in size.
 ///
 /// # Errors
-/// A value that is infinite or NaN; options out of their range.
+/// A value, or the sum of all, that is infinite or NaN; options out of their range.
 pub fn two_sample_permutation(
     first: &[f64],
     second: &[f64],
@@ -133,6 +133,7 @@ pub fn two_sample_permutation(
     }
     let (n1, n2) = (first.len() as f64, second.len() as f64);
     let mut pool = [first, second].concat();
+    check::number("sum of all values", pool.iter().map(|v| v.abs()).sum())?;
     let total: f64 = pool.iter().sum();
     let difference = |sum: f64| sum / n1 - (total - sum) / n2;
     let scale = pool
@@ -177,7 +178,7 @@ pub fn two_sample_permutation(
 /// All 2ⁿ signs, or random ones with p = (b+1)/(m+1). Fisher, "The design of experiments", 1935, section 21.
 ///
 /// # Errors
-/// Unequal lengths; a value that is infinite or NaN; options out of their range.
+/// Unequal lengths; a value, or the sum of all differences, that is infinite or NaN; options out of their range.
 pub fn paired_permutation(
     first: &[f64],
     second: &[f64],
@@ -195,6 +196,7 @@ pub fn paired_permutation(
     let n = differences.len();
     let mean = |sum: f64| sum / n as f64;
     let size: f64 = differences.iter().map(|value| value.abs()).sum();
+    check::number("sum of all differences", size)?;
     let mut count = Count {
         observed: mean(differences.iter().sum()),
         tolerance: mean(size) * EQUAL,

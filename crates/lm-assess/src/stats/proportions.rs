@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::check;
-use super::error::Result;
+use super::error::{Result, StatsError};
 use super::special::beta_quantile;
 
 /// An estimate with a two-sided confidence interval.
@@ -53,22 +53,35 @@ pub(super) fn score_limits(successes: u64, trials: u64, z: f64) -> (f64, f64) {
     let (k, n) = (successes as f64, trials as f64);
     let failures = (trials - successes) as f64;
     let half = z * (k * failures / n + z * z / 4.0).sqrt();
-    // The lower limit as a quotient without cancellation: k²/n over what the upper root has; likewise 1 - upper.
-    let below = |k: f64| k * k / n / (k + z * z / 2.0 + half);
-    (below(k), 1.0 - below(failures))
+    let larger = k + z * z / 2.0 + half;
+    // Without cancellation: the product of both roots is k²/(n (n + z²)).
+    let low = k * k / n / larger;
+    let high = if failures == 0.0 {
+        1.0
+    } else {
+        (larger / (n + z * z)).min(1.0)
+    };
+    (low, high)
 }
+
+/// Up to here the limits of [`clopper_pearson`] are compared with 40 digits; far beyond, a rate near 1 has no digits left.
+const MOST_TRIALS: u64 = 1_000_000_000_000;
 
 /// Clopper's and Pearson's exact interval of a rate: it covers the true one with at least the level's probability, whatever
 /// that rate is. `None` for no trials.
 ///
-/// The limits are quantiles of beta distributions, B(α/2; k, n-k+1) and B(1-α/2; k+1, n-k). Clopper and Pearson, "The use of
+/// The limits have ten digits. They are quantiles of beta distributions, B(α/2; k, n-k+1) and B(1-α/2; k+1, n-k). Clopper and Pearson, "The use of
 /// confidence or fiducial limits illustrated in the case of the binomial", 1934.
 ///
 /// # Errors
-/// More successes than trials; a level outside (0, 1).
+/// More successes than trials, or more than 10¹² trials; a level outside (0, 1).
 pub fn clopper_pearson(successes: u64, trials: u64, level: f64) -> Result<Option<Estimate>> {
     check::count("successes", successes, trials)?;
     check::level(level)?;
+    if trials > MOST_TRIALS {
+        let expected = format!("at most {MOST_TRIALS}");
+        return Err(StatsError::argument("trials", expected, trials));
+    }
     if trials == 0 {
         return Ok(None);
     }
@@ -77,13 +90,13 @@ pub fn clopper_pearson(successes: u64, trials: u64, level: f64) -> Result<Option
     let low = if successes == 0 {
         0.0
     } else {
-        beta_quantile(k, failures + 1.0, tail)
+        beta_quantile(k, failures + 1.0, tail).0
     };
     let high = if successes == trials {
         1.0
     } else {
         // From the other end, where the tail is exact.
-        1.0 - beta_quantile(failures, k + 1.0, tail)
+        beta_quantile(failures, k + 1.0, tail).1
     };
     Ok(Some(Estimate {
         estimate: k / trials as f64,

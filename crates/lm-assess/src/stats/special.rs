@@ -117,6 +117,21 @@ fn beta_fraction(a: f64, b: f64, x: f64) -> f64 {
     h
 }
 
+/// Largest b that [`beta_sum`] takes: its terms, about √b of them, stay below 1e5 or so.
+const MOST_SUMMED: f64 = 1e8;
+
+/// What [`beta_fraction`] is for a whole `b` much smaller than `a`, where the fraction loses digits as a/b grows: I_x(a, b) is then
+/// the probability of at most b - 1 failures in a + b - 1 trials, a sum of positive terms (DLMF 8.17.5), here over its last.
+fn beta_sum(a: f64, b: f64, x: f64, y: f64) -> f64 {
+    let (mut term, mut sum, mut j) = (1.0 / y, 1.0 / y, b - 1.0);
+    while j > 0.0 && term > sum * 1e-17 {
+        term *= j / (a + b - j) * (x / y);
+        sum += term;
+        j -= 1.0;
+    }
+    sum
+}
+
 /// ln of the regularised incomplete beta function I_x(a, b), with y = 1 - x.
 fn ln_beta_cdf(a: f64, b: f64, x: f64, y: f64) -> f64 {
     if x <= 0.0 {
@@ -126,10 +141,19 @@ fn ln_beta_cdf(a: f64, b: f64, x: f64, y: f64) -> f64 {
         return 0.0;
     }
     let kernel = ln_beta_kernel(a, b, x, y);
-    if x < (a + 1.0) / (a + b + 2.0) {
-        kernel + beta_fraction(a, b, x).ln() - a.ln()
+    let fraction = |a: f64, b: f64, x: f64, y: f64| {
+        let summed = b.fract() == 0.0 && b <= MOST_SUMMED && b < a / 16.0;
+        if summed {
+            beta_sum(a, b, x, y)
+        } else {
+            beta_fraction(a, b, x)
+        }
+    };
+    // x < (a + 1)/(a + b + 2), said of y, which has all its digits where x is near 1.
+    if y > (b + 1.0) / (a + b + 2.0) {
+        kernel + fraction(a, b, x, y).ln() - a.ln()
     } else {
-        (-(kernel + beta_fraction(b, a, y).ln() - b.ln()).exp()).ln_1p()
+        (-(kernel + fraction(b, a, y, x).ln() - b.ln()).exp()).ln_1p()
     }
 }
 
@@ -138,15 +162,13 @@ pub(super) fn beta_cdf(a: f64, b: f64, x: f64, y: f64) -> f64 {
     ln_beta_cdf(a, b, x, y).exp()
 }
 
-/// The x with I_x(a, b) = p, for p in (0, 1).
+/// The x with I_x(a, b) = p, for p in (0, ½], and 1 - x, either to all its digits.
 ///
 /// Newton's method on ln I as a function of t = ln(x/(1 - x)): it is concave there, because the density of t is
 /// log-concave, so that after the first step every iterate is left of the root and the next one nearer.
-pub(super) fn beta_quantile(a: f64, b: f64, p: f64) -> f64 {
-    if p > 0.5 {
-        return logistic(-beta_logit(b, a, 1.0 - p));
-    }
-    logistic(beta_logit(a, b, p))
+pub(super) fn beta_quantile(a: f64, b: f64, p: f64) -> (f64, f64) {
+    let t = beta_logit(a, b, p);
+    (logistic(t), logistic(-t))
 }
 
 fn logistic(t: f64) -> f64 {
@@ -156,14 +178,17 @@ fn logistic(t: f64) -> f64 {
 fn beta_logit(a: f64, b: f64, p: f64) -> f64 {
     let target = p.ln();
     let mut t = (a / b).ln() + normal_quantile(p) * (1.0 / a + 1.0 / b).sqrt();
+    let mut last = f64::INFINITY;
     for _ in 0..MOST {
         let (x, y) = (logistic(t), logistic(-t));
         let ln_cdf = ln_beta_cdf(a, b, x, y);
         let slope = (ln_beta_kernel(a, b, x, y) - ln_cdf).exp();
         let step = (target - ln_cdf) / slope;
         t += step;
-        // NaN, too, ends it.
-        if step.abs() > 1e-15 * t.abs().max(1.0) {
+        // Steps near the root become smaller until they are rounding. NaN, too, ends it.
+        let smaller = step.abs() < last || step.abs() > 1e-6;
+        if step.abs() > 1e-15 * t.abs().max(1.0) && smaller {
+            last = step.abs();
             continue;
         }
         break;
@@ -171,25 +196,21 @@ fn beta_logit(a: f64, b: f64, p: f64) -> f64 {
     t
 }
 
-/// P(X ≤ k) of n trials with probability p in (0, 1).
-pub(super) fn binomial_cdf(k: u64, n: u64, p: f64) -> f64 {
-    if k >= n {
+/// P(X ≤ a) of a + b trials with probability ½.
+pub(super) fn fair_binomial_cdf(a: f64, b: f64) -> f64 {
+    if b <= 0.0 {
         return 1.0;
     }
-    beta_cdf((n - k) as f64, k as f64 + 1.0, 1.0 - p, p)
+    beta_cdf(b, a + 1.0, 0.5, 0.5)
 }
 
-/// P(X = k) of n trials with probability ½.
-pub(super) fn fair_binomial_pmf(k: u64, n: u64) -> f64 {
-    if k > n {
-        return 0.0;
+/// P(X = a) of a + b trials with probability ½.
+pub(super) fn fair_binomial_pmf(a: f64, b: f64) -> f64 {
+    if a <= 0.0 || b <= 0.0 {
+        return ((a + b) * 0.5_f64.ln()).exp();
     }
-    if k == 0 || k == n {
-        return (n as f64 * 0.5_f64.ln()).exp();
-    }
-    let (a, b, n) = (k as f64, (n - k) as f64, n as f64);
     // The kernel has B(a, b) where the probability has n!/(a! b!).
-    ln_beta_kernel(a, b, 0.5, 0.5).exp() * n / (a * b)
+    ln_beta_kernel(a, b, 0.5, 0.5).exp() * ((a + b) / a / b)
 }
 
 /// P(X ≥ x) of a chi-squared variable.
