@@ -1,5 +1,7 @@
 //! What can go wrong in this crate: each room has an enum of its own, and this one holds them.
 
+use crate::stats::StatsError;
+
 /// Everything that can go wrong in this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -13,6 +15,9 @@ pub enum Error {
     /// Our own data or a stand-in.
     #[error(transparent)]
     Mild(#[from] crate::mild::MildError),
+    /// The statistics refused an argument.
+    #[error(transparent)]
+    Stats(#[from] StatsError),
 }
 
 /// A result of this crate.
