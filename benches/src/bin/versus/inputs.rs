@@ -91,8 +91,11 @@ impl<'a> Maker<'a> {
             }),
             Work::AdapterStep => Task::Adapter(self.adapter(weights)?),
         };
-        let samples = self.samples(case);
-        let mut timed = samples.map(|count| whole.sampled(count));
+        // The peer's sample out of ours, so that both have numbers to compare.
+        let [ours, theirs] = self.samples(case);
+        let (ours, scale) = whole.sampled(ours);
+        let (theirs, further) = ours.sampled(theirs);
+        let mut timed = [(ours, scale), (theirs, scale * further)];
         check(&mut timed);
         Ok(Inputs {
             whole,
