@@ -159,8 +159,7 @@ impl Loader<'_> {
 
     /// A weight that is finite as stored may be infinite in a narrower dtype: f16 ends at 65,504.
     fn require_holds(&self, name: &str, moved: &Tensor) -> Result<()> {
-        let sum = moved.f_sum(Kind::Float)?.f_double_value(&[])?;
-        if sum.is_finite() || moved.f_isfinite()?.f_all()?.f_int64_value(&[])? == 1 {
+        if surely_finite(moved)? || moved.f_isfinite()?.f_all()?.f_int64_value(&[])? == 1 {
             return Ok(());
         }
         Err(Error::argument(
@@ -171,9 +170,7 @@ impl Loader<'_> {
     }
 
     fn require_finite(&self, part: Part, name: &str, tensor: &Tensor) -> Result<()> {
-        // One pass without a temporary; a sum of finite values may overflow, so only then does the exact pass decide.
-        let sum = tensor.f_sum(Kind::Float)?.f_double_value(&[])?;
-        if sum.is_finite() {
+        if surely_finite(tensor)? {
             return Ok(());
         }
         let values = self.checkpoint.read_f32(part)?;
@@ -190,6 +187,20 @@ impl Loader<'_> {
             }),
             None => Ok(()),
         }
+    }
+}
+
+/// Whether every number is finite, without a copy of the tensor; false where an exact pass must decide.
+fn surely_finite(tensor: &Tensor) -> Result<bool> {
+    let finite = |value: Tensor| -> Result<bool> { Ok(value.f_double_value(&[])?.is_finite()) };
+    if tensor.numel() == 0 {
+        return Ok(true);
+    }
+    match tensor.f_kind()? {
+        // One pass; a sum of finite values may overflow.
+        Kind::Float => finite(tensor.f_sum(Kind::Float)?),
+        // A sum in f32 would widen a copy of a narrower tensor, and the allocator would keep it. A NaN wins both.
+        _ => Ok(finite(tensor.f_max()?)? && finite(tensor.f_min()?)?),
     }
 }
 
