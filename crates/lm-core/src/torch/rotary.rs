@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn one_pass_gives_the_bits_of_the_operators() {
         let random = |shape: &[i64]| Tensor::f_randn(shape, (Kind::Float, Device::Cpu)).unwrap();
-        for kind in [Kind::Float, Kind::BFloat16] {
+        for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
             for style in [RotaryStyle::Half, RotaryStyle::Interleaved] {
                 // Rows, rows of angles, positions, heads, elements of a head, those that turn; the last is large.
                 for [rows, of_rows, width, heads, head_dim, dim] in [

@@ -41,12 +41,12 @@ pub(super) trait Work {
     fn run<L: Lanes>(self, lanes: L);
 }
 
-#[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
+#[target_feature(enable = "avx512f,avx512vl,avx2,fma,f16c")]
 fn in_avx512(lanes: Avx512, work: impl Work) {
     work.run(lanes);
 }
 
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 fn in_avx2(lanes: Avx2, work: impl Work) {
     work.run(lanes);
 }
@@ -64,6 +64,8 @@ pub(super) trait Lanes: Copy {
     fn load(self, numbers: &[f32; LANES]) -> Self::Sums;
     /// The even ones of 32 bfloat16 numbers, and the odd ones.
     fn load_pairs(self, numbers: &[u16; 2 * LANES]) -> [Self::Sums; 2];
+    /// Sixteen `f16` numbers, by their bits.
+    fn load_half(self, numbers: &[u16; LANES]) -> Self::Sums;
     /// `sums + a · b`, rounded once.
     fn multiply_add(self, sums: Self::Sums, a: Self::Sums, b: Self::Sums) -> Self::Sums;
     /// Lanes `i` and `i + 8` added, then `i + 4`, `i + 2`, `i + 1`.
@@ -83,7 +85,7 @@ pub(super) trait Lanes: Copy {
     fn prefetch_later<T>(self, from: *const T);
 }
 
-/// The processor has AVX-512F, AVX2 and FMA.
+/// The processor has AVX-512F and VL, and what [`Avx2`] says.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Avx512(());
 
@@ -122,6 +124,12 @@ impl Lanes for Avx512 {
                 _mm512_castsi512_ps(_mm512_and_si512(pairs, upper)),
             ]
         }
+    }
+
+    #[inline(always)]
+    fn load_half(self, numbers: &[u16; LANES]) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(numbers.as_ptr().cast())) }
     }
 
     #[inline(always)]
@@ -183,13 +191,15 @@ impl Lanes for Avx512 {
     }
 }
 
-/// The processor has AVX2 and FMA.
+/// The processor has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Avx2(());
 
 impl Avx2 {
     pub(super) fn of_this_processor() -> Option<Self> {
-        let has = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
         has.then_some(Self(()))
     }
 
@@ -242,6 +252,18 @@ impl Lanes for Avx2 {
             [
                 [_mm256_castsi256_ps(evens[0]), _mm256_castsi256_ps(evens[1])],
                 [_mm256_castsi256_ps(odds[0]), _mm256_castsi256_ps(odds[1])],
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn load_half(self, numbers: &[u16; LANES]) -> [__m256; 2] {
+        let [low, high] = halves(numbers);
+        // SAFETY: as above.
+        unsafe {
+            [
+                _mm256_cvtph_ps(_mm_loadu_si128(low.as_ptr().cast())),
+                _mm256_cvtph_ps(_mm_loadu_si128(high.as_ptr().cast())),
             ]
         }
     }
@@ -312,6 +334,10 @@ pub(super) mod plain {
                 std::array::from_fn(|lane| wide(2 * lane)),
                 std::array::from_fn(|lane| wide(2 * lane + 1)),
             ]
+        }
+
+        fn load_half(self, numbers: &[u16; LANES]) -> [f32; LANES] {
+            numbers.map(|bits| half::f16::from_bits(bits).to_f32())
         }
 
         fn multiply_add(

@@ -22,7 +22,7 @@ use tch::{Device, Kind, Tensor};
 
 use self::lanes::Instructions;
 use self::norm::Rms;
-use self::product::{Bf16, Element, Product};
+use self::product::{Bf16, Element, F16, Product};
 use self::rotary::{Heads, Rotation};
 use crate::Result;
 use crate::spec::RotaryStyle;
@@ -54,6 +54,7 @@ fn few_rows(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Option
     let (x, result) = (x.f_contiguous()?, fresh(&shape, kind)?);
     match kind {
         Kind::Float => multiply::<f32>(instructions, &x, weight, bias, &result),
+        Kind::Half => multiply::<F16>(instructions, &x, weight, bias, &result),
         _ => multiply::<Bf16>(instructions, &x, weight, bias, &result),
     }
     Ok(Some(result))
@@ -76,6 +77,7 @@ pub(super) fn rms_norm(
     let sizes = (epsilon as f32, narrow_first);
     match kind {
         Kind::Float => norm::<f32>(instructions, &x, weight, sizes, &result),
+        Kind::Half => norm::<F16>(instructions, &x, weight, sizes, &result),
         _ => norm::<Bf16>(instructions, &x, weight, sizes, &result),
     }
     Ok(Some(result))
@@ -107,6 +109,7 @@ pub(super) fn rotary(
     let shape = [width, heads, head_dim, dim].map(|extent| extent as usize);
     match kind {
         Kind::Float => turn::<f32>(instructions, &x, (cos, sin), shape, style, &result),
+        Kind::Half => turn::<F16>(instructions, &x, (cos, sin), shape, style, &result),
         _ => turn::<Bf16>(instructions, &x, (cos, sin), shape, style, &result),
     }
     Ok(Some(result))
@@ -123,7 +126,7 @@ fn usable(
         return Ok(None);
     };
     let kind = x.f_kind()?;
-    if !matches!(kind, Kind::Float | Kind::BFloat16)
+    if !matches!(kind, Kind::Float | Kind::BFloat16 | Kind::Half)
         || x.device() != Device::Cpu
         || x.requires_grad()
     {
@@ -289,7 +292,11 @@ mod tests {
 
     #[test]
     fn products_are_libtorchs() {
-        for (kind, bound) in [(Kind::Float, 1e-5), (Kind::BFloat16, 8e-3)] {
+        for (kind, bound) in [
+            (Kind::Float, 1e-5),
+            (Kind::Half, 1e-3),
+            (Kind::BFloat16, 8e-3),
+        ] {
             for (shape, out) in [(vec![1, 576], 96), (vec![2, 3, 41], 7), (vec![32, 64], 1)] {
                 let width = *shape.last().unwrap();
                 let (x, weight) = (random(&shape, kind), random(&[out, width], kind));
@@ -313,7 +320,11 @@ mod tests {
 
     #[test]
     fn norms_are_those_of_operators() {
-        for (kind, bound) in [(Kind::Float, 1e-6), (Kind::BFloat16, 8e-3)] {
+        for (kind, bound) in [
+            (Kind::Float, 1e-6),
+            (Kind::Half, 1e-3),
+            (Kind::BFloat16, 8e-3),
+        ] {
             for narrow_first in [true, false] {
                 for shape in [vec![1, 1, 576], vec![70, 9, 32], vec![2, 3, 4, 21]] {
                     let width = *shape.last().unwrap();
@@ -349,12 +360,9 @@ mod tests {
                 .unwrap()
                 .is_none()
         );
-        let half = |x: &Tensor| x.f_to_kind(Kind::Half).unwrap();
-        assert!(
-            linear(&half(&plain), &half(&weight), None)
-                .unwrap()
-                .is_none()
-        );
+        let double = |x: &Tensor| x.f_to_kind(Kind::Double).unwrap();
+        let product = linear(&double(&plain), &double(&weight), None);
+        assert!(product.unwrap().is_none());
         let many = random(&[MOST_ROWS + 1, 32], Kind::Float);
         assert!(linear(&many, &weight, None).unwrap().is_none());
         assert!(linear(&plain, &weight, None).unwrap().is_some());

@@ -72,12 +72,7 @@ impl Element for f32 {
         for r in 0..R {
             loaded[r] = lanes.load(rows[r]);
         }
-        for m in 0..M {
-            let vector = lanes.load(&vectors[m][0]);
-            for r in 0..R {
-                sums[r][m] = lanes.multiply_add(sums[r][m], loaded[r], vector);
-            }
-        }
+        multiply_loaded(lanes, sums, loaded, vectors);
     }
 
     fn vectors(x: &[Self], width: usize) -> Cow<'_, [f32]> {
@@ -178,6 +173,78 @@ impl Element for Bf16 {
         let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
         let quiet_nan = bits >> 16 | 0x40;
         Self(if sum.is_nan() { quiet_nan } else { nearest } as u16)
+    }
+}
+
+/// An IEEE 754 half-precision number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub(super) struct F16(pub(super) u16);
+
+impl Element for F16 {
+    type Group = [u16; LANES];
+
+    const PARTS: usize = 1;
+
+    #[inline(always)]
+    fn groups(row: &[Self]) -> (&[Self::Group], &[Self]) {
+        let (groups, rest) = row.as_chunks::<LANES>();
+        // SAFETY: `F16` is transparent over `u16`.
+        let groups = unsafe { std::slice::from_raw_parts(groups.as_ptr().cast(), groups.len()) };
+        (groups, rest)
+    }
+
+    fn last_group(rest: &[Self]) -> Self::Group {
+        filled(rest).map(|Self(bits)| bits)
+    }
+
+    #[inline(always)]
+    fn multiply<L: Lanes, const R: usize, const M: usize>(
+        lanes: L,
+        sums: &mut [[L::Sums; M]; R],
+        rows: [&Self::Group; R],
+        vectors: [&[[f32; LANES]]; M],
+    ) {
+        let mut loaded = [lanes.zero(); R];
+        for r in 0..R {
+            loaded[r] = lanes.load_half(rows[r]);
+        }
+        multiply_loaded(lanes, sums, loaded, vectors);
+    }
+
+    fn vectors(x: &[Self], width: usize) -> Cow<'_, [f32]> {
+        let zeros = width.next_multiple_of(LANES) - width;
+        let padded = x.chunks(width).flat_map(|vector| {
+            let wide = vector.iter().map(|x| x.widen());
+            wide.chain(std::iter::repeat_n(0.0, zeros))
+        });
+        Cow::Owned(padded.collect())
+    }
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        half::f16::from_bits(self.0).to_f32()
+    }
+
+    #[inline(always)]
+    fn narrow(sum: f32) -> Self {
+        Self(half::f16::from_f32(sum).to_bits())
+    }
+}
+
+/// Adds the products of rows that are in registers with one chunk of each vector.
+#[inline(always)]
+fn multiply_loaded<L: Lanes, const R: usize, const M: usize>(
+    lanes: L,
+    sums: &mut [[L::Sums; M]; R],
+    rows: [L::Sums; R],
+    vectors: [&[[f32; LANES]]; M],
+) {
+    for m in 0..M {
+        let vector = lanes.load(&vectors[m][0]);
+        for r in 0..R {
+            sums[r][m] = lanes.multiply_add(sums[r][m], rows[r], vector);
+        }
     }
 }
 
@@ -562,6 +629,36 @@ mod tests {
                 for (vector, expected) in x.chunks(width).zip(expected.chunks(bias.len())) {
                     let alone = product(instructions, 2, (vector, &matrix, width), Some(&bias));
                     prop_assert_eq!(bits(&alone), bits(expected));
+                }
+            }
+        }
+
+        #[test]
+        fn half_products_are_rounded_once((x, matrix, bias, width) in case()) {
+            // Within what half precision holds.
+            let narrow = |values: &[f32]| -> Vec<F16> {
+                values.iter().map(|&value| F16::narrow(value.clamp(-9.0, 9.0))).collect()
+            };
+            let (x, matrix, bias) = (narrow(&x), narrow(&matrix), narrow(&bias));
+            let input = (x.as_slice(), matrix.as_slice(), width);
+            let expected = product(Instructions::Plain, 1, input, Some(&bias));
+            let wide = |values: &[F16]| -> Vec<f32> {
+                values.iter().map(|value| value.widen()).collect()
+            };
+            for (vector, found) in x.chunks(width).zip(expected.chunks(bias.len())) {
+                for ((row, bias), found) in matrix.chunks(width).zip(wide(&bias)).zip(wide(found)) {
+                    let (sum, sizes) = exact(&wide(vector), &wide(row));
+                    let exact = sum + f64::from(bias);
+                    let bound = (width as f64 + 4.0) * f64::from(f32::EPSILON)
+                        * (sizes + f64::from(bias.abs()))
+                        + exact.abs() / 2048.0
+                        + 6e-8;
+                    prop_assert!((f64::from(found) - exact).abs() <= bound, "{found} {exact}");
+                }
+            }
+            for instructions in all() {
+                for threads in [1, 3] {
+                    prop_assert_eq!(&product(instructions, threads, input, Some(&bias)), &expected);
                 }
             }
         }
