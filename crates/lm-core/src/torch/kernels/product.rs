@@ -11,9 +11,6 @@ use std::ops::Range;
 use super::lanes::{Instructions, LANES, Lanes, Work};
 use super::team;
 
-/// Bytes that the memory gives at once.
-const CACHE_LINE: usize = 64;
-
 /// An element type of matrices and results.
 pub(super) trait Element: Copy + Default + Send + Sync {
     /// What the lanes take of a row in one go.
@@ -79,14 +76,7 @@ impl Element for f32 {
         if width.is_multiple_of(LANES) {
             return Cow::Borrowed(x);
         }
-        let padded = x.chunks(width).flat_map(|vector| {
-            let zeros = width.next_multiple_of(LANES) - width;
-            vector
-                .iter()
-                .copied()
-                .chain(std::iter::repeat_n(0.0, zeros))
-        });
-        Cow::Owned(padded.collect())
+        Cow::Owned(widened(x, width))
     }
 
     #[inline(always)]
@@ -213,12 +203,7 @@ impl Element for F16 {
     }
 
     fn vectors(x: &[Self], width: usize) -> Cow<'_, [f32]> {
-        let zeros = width.next_multiple_of(LANES) - width;
-        let padded = x.chunks(width).flat_map(|vector| {
-            let wide = vector.iter().map(|x| x.widen());
-            wide.chain(std::iter::repeat_n(0.0, zeros))
-        });
-        Cow::Owned(padded.collect())
+        Cow::Owned(widened(x, width))
     }
 
     #[inline(always)]
@@ -230,6 +215,16 @@ impl Element for F16 {
     fn narrow(sum: f32) -> Self {
         Self(half::f16::from_f32(sum).to_bits())
     }
+}
+
+/// Vectors of `width` elements, each padded to whole chunks.
+fn widened<T: Element>(x: &[T], width: usize) -> Vec<f32> {
+    let zeros = width.next_multiple_of(LANES) - width;
+    let padded = x.chunks(width).flat_map(|vector| {
+        let wide = vector.iter().map(|x| x.widen());
+        wide.chain(std::iter::repeat_n(0.0, zeros))
+    });
+    padded.collect()
 }
 
 /// Adds the products of rows that are in registers with one chunk of each vector.
@@ -449,7 +444,7 @@ impl Ahead for EachRow {
 /// the others would find it idle.
 struct Share {
     next: *const u8,
-    /// Cache lines to ask for with each group, which is one itself.
+    /// Groups of theirs to ask for with each group that is multiplied.
     of_group: usize,
 }
 
@@ -476,7 +471,7 @@ impl Ahead for Share {
     fn ask<L: Lanes, G, const R: usize>(&mut self, lanes: L, _: [&G; R]) {
         for _ in 0..self.of_group {
             lanes.prefetch_later(self.next);
-            self.next = self.next.wrapping_add(CACHE_LINE);
+            self.next = self.next.wrapping_add(size_of::<G>());
         }
     }
 }
